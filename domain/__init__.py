@@ -1,0 +1,1 @@
+"""What is true whatever the contract and whatever the database."""

@@ -1,0 +1,85 @@
+"""Errors of the domain. Each names its kind and a message key; neither knows HTTP.
+
+A contract decides how a kind shows on its wire (server/lane/errors.py); the text of a key is
+looked up by language in server/messages.
+"""
+
+from typing import Any, ClassVar
+
+
+class DomainError(Exception):
+    """Something the caller asked for cannot be done.
+
+    `key` names the message ("user.exists"), `details` fill its placeholders.
+    """
+
+    kind: ClassVar[str] = "unusable"
+
+    def __init__(self, key: str, **details: Any) -> None:
+        super().__init__(key)
+        self.key = key
+        self.details = details
+
+
+class Unusable(DomainError):
+    """The input is well formed but cannot be used. HTTP 400."""
+
+    kind = "unusable"
+
+
+class Disabled(DomainError):
+    """The operator has switched this off. HTTP 400 where a contract says no more."""
+
+    kind = "disabled"
+
+
+class Unauthenticated(DomainError):
+    """Who the caller is could not be established. HTTP 401."""
+
+    kind = "unauthenticated"
+
+
+class Forbidden(DomainError):
+    """The caller is known and may not do this. HTTP 403."""
+
+    kind = "forbidden"
+
+
+class NotFound(DomainError):
+    """It does not exist, or the caller may not see it. HTTP 404."""
+
+    kind = "not_found"
+
+
+class Conflict(DomainError):
+    """It exists already, or is busy. HTTP 409."""
+
+    kind = "conflict"
+
+
+class PreconditionFailed(DomainError):
+    """The version the caller named is not the current one. HTTP 412."""
+
+    kind = "precondition"
+
+
+class TooLarge(DomainError):
+    """More than a limit allows. HTTP 413."""
+
+    kind = "too_large"
+
+
+class Throttled(DomainError):
+    """Too many attempts. HTTP 429; `retry_after` is in seconds."""
+
+    kind = "throttled"
+
+    def __init__(self, key: str, *, retry_after: int, **details: Any) -> None:
+        super().__init__(key, retry_after=retry_after, **details)
+        self.retry_after = retry_after
+
+
+class Unavailable(DomainError):
+    """A part this needs does not answer now; trying again may help. HTTP 503."""
+
+    kind = "unavailable"

@@ -1,0 +1,1 @@
+"""The outside world: models, outbound HTTP, mail, search."""

@@ -1,0 +1,60 @@
+"""What a handler may return besides plain data, and what it may learn about the wire.
+
+Neither names the web framework: the request lane (server/lane) turns these into responses.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where a request came from. A handler that names an `origin` parameter receives it.
+
+    `address` is the client's address after trusted proxies were taken off; `language` is "zh" or
+    "en"; `idempotency_key` is "" when the header is absent.
+    """
+
+    address: str
+    language: str = "zh"
+    user_agent: str = ""
+    idempotency_key: str = ""
+    last_event_id: str = ""
+
+
+class Answer(msgspec.Struct):
+    """Data together with an effect on the wire.
+
+    `session` is the opaque id of a new login session, to be set as the contract's cookie;
+    `end_session` clears that cookie. `headers` are sent as given.
+    """
+
+    data: Any = None
+    session: str = ""
+    end_session: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Stream(msgspec.Struct):
+    """Bytes sent as they are produced; the lane adds the contract's streaming headers.
+
+    The lane closes `source` (`aclose()`) when the client leaves. An exception raised before the
+    first chunk is rendered as an ordinary error; a later one ends the connection abnormally.
+    """
+
+    source: AsyncIterator[bytes]
+    media_type: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Text(msgspec.Struct):
+    """A plain-text body."""
+
+    text: str
+
+
+class Redirect(msgspec.Struct):
+    """A redirect to `location` with the status the operation documents."""
+
+    location: str

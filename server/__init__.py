@@ -1,0 +1,1 @@
+"""Composition: settings, the ASGI application, dispatch, authentication, errors, ports."""

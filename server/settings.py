@@ -1,0 +1,113 @@
+"""Every setting, once, read from the environment and `.env`; .env.example lists them."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MIB = 1024 * 1024
+Names = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """What an operator may set. The environment variable is the field's name in capitals."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", extra="ignore", frozen=True, ignored_types=(cached_property,)
+    )
+
+    # --- where ------------------------------------------------------------------------------
+    host: str = "127.0.0.1"
+    port: int = 8000
+    assistant_port: int = 3005
+    data: Path = Path("data")
+    public_url: str = ""
+    root_path: str = ""
+    trusted_proxies: Names = ()
+    cors_origins: Names = ()
+
+    # --- what it runs on --------------------------------------------------------------------
+    database_url: str = ""
+    redis_url: str = ""
+    object_store_url: str = ""
+    secrets_key_file: Path | None = None
+
+    # --- identity ---------------------------------------------------------------------------
+    auth_mode: Literal["native", "trusted_proxy", "oauth"] = "native"
+    allow_registration: bool = True
+    registration_verify_email: bool = False
+    trusted_identity_header: str = "X-Sage-Internal-UserId"
+    admin_username: str = "admin"
+    admin_email: str = "admin@localhost.localdomain"
+    admin_password: SecretStr | None = None
+    password_min: int = Field(8, ge=8, le=128)
+    password_max: int = Field(128, ge=8, le=1024)
+    code_ttl_s: int = 300
+    code_retry_s: int = 30
+    code_attempts: int = 5
+    session_ttl_s: int = 14 * 24 * 3600
+    access_ttl_s: int = 24 * 3600
+    refresh_ttl_s: int = 7 * 24 * 3600
+    sage_open_chat: bool = False
+
+    # --- mail -------------------------------------------------------------------------------
+    smtp_host: str = ""
+    smtp_port: int = 587
+    smtp_username: str = ""
+    smtp_password: SecretStr | None = None
+    smtp_starttls: bool = True
+    mail_from: str = "quartet@localhost.localdomain"
+
+    # --- limits (rules, "Limits") -----------------------------------------------------------
+    json_body_max: int = MIB
+    file_max: int = 100 * MIB
+    files_max: int = 20
+    headers_max: int = 32 * 1024
+    content_max: int = MIB
+    login_rate: str = "10/minute"
+    send_code_rate: str = "5/minute"
+    chat_rate: str = "60/minute"
+    lockout_failures: int = 10
+    lockout_s: int = 300
+
+    # --- runs -------------------------------------------------------------------------------
+    max_loop_count: int = 10
+    max_loop_cap: int = 50
+    runs_per_user: int = 50
+    runs_per_provider: int = 200
+    event_retention_days: int = 0
+    drain_s: float = 10.0
+    heartbeat_s: float = 20.0
+    default_provider: str = "embedded/smollm2"
+
+    # --- the outside world ------------------------------------------------------------------
+    outbound_allow: Names = ()
+    web_search_url: str = ""
+    web_search_key: SecretStr | None = None
+
+    # --- operations -------------------------------------------------------------------------
+    log_level: str = "info"
+    log_format: Literal["console", "json"] = "console"
+    metrics_token: SecretStr | None = None
+    otlp_endpoint: str = ""
+    validate_responses: bool = False
+
+    @field_validator("trusted_proxies", "cors_origins", "outbound_allow", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """Lists are written with commas in the environment."""
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @cached_property
+    def base_url(self) -> str:
+        """Where browsers reach this server: PUBLIC_URL, or the listening address."""
+        return self.public_url.rstrip("/") or f"http://{self.host}:{self.port}"
+
+    @property
+    def embedded(self) -> bool:
+        """Whether rows live in a SQLite file of the data directory."""
+        return not self.database_url.startswith("postgresql")

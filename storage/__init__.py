@@ -1,0 +1,1 @@
+"""Stores over SQLAlchemy Core, the event log, Redis wake-ups, object storage, migrations."""
