@@ -208,8 +208,8 @@ conversations = Table(
     _at("created_at"),
     _at("updated_at"),
     Column("version", Integer, nullable=False, server_default="1"),
-    UniqueConstraint("owner_id", "session_id", name="uq_conversations_owner_session"),
-    Index("ix_conversations_owner_updated", "owner_id", "updated_at"),
+    UniqueConstraint("session_id", "owner_id", name="uq_conversations_owner_session"),
+    Index("ix_conversations_owner_updated", "owner_id", "updated_at", "id"),
 )
 
 messages = Table(
@@ -227,6 +227,7 @@ messages = Table(
     Column("run_id", String(64)),
     Column("role", String(16), nullable=False),
     Column("type", String(32), nullable=False),
+    Column("text", Text),
     Column("content", Json),
     Column("tool_calls", Json),
     Column("tool_call_id", String(128)),
