@@ -271,6 +271,7 @@ runs = Table(
     Column("query", Text, nullable=False),
     Column("stops_with_client", Boolean, nullable=False),
     Column("process_id", String(64)),
+    Column("attempt", Integer, nullable=False, server_default="0"),
     Column("lines", Integer, nullable=False, server_default="0"),
     Column("tasks", Json),
     _at("created_at"),
