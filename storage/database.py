@@ -88,6 +88,10 @@ class Duplicate(StorageError):
         self.constraint = constraint
 
 
+class Orphan(StorageError):
+    """A foreign key refused the row: what it belongs to does not exist (any more)."""
+
+
 class NoSuchRow(StorageError):
     """The row a store was asked for does not exist for that owner; the argument names the noun."""
 
