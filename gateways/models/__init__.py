@@ -1,0 +1,1 @@
+"""Models: everything that answers a conversation, behind one interface (gateways.models.model)."""

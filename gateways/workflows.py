@@ -1,0 +1,206 @@
+"""Durable workflows on DBOS Transact, in a database of their own beside ours.
+
+A workflow's body is called again from its start after a crash; its finished steps are not, their
+recorded results are returned instead. What a workflow is about lives in our rows: it is started
+with an id alone, and its steps return short words.
+
+    jobs = Workflows(JobsPlace.beside(data), executor="embedded")
+    jobs.register("run", body)              # before launch; async def body(id: str) -> None
+    await jobs.launch()                     # also takes up what this executor left unfinished
+    await jobs.start("run", run_id)         # starting an id twice starts it once
+    word = await jobs.step("advance", f)    # inside a body
+
+DBOS keeps one instance per process, so there is one Workflows per process.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+APPLICATION = "quartet"
+VERSION = "1"
+"""Raised only when recorded steps change incompatibly. DBOS's default, a hash of the source, would
+leave every older run pending after an upgrade."""
+
+SCHEMA = "jobs"
+"""Where DBOS keeps its tables on PostgreSQL."""
+
+THREADS = 16
+"""DBOS reads and writes its database in threads, and makes its pool the loop's default executor."""
+
+RECOVERIES = 20
+"""A workflow that was taken up so often and never ended is given up (dead letter)."""
+
+ENDED = frozenset({"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
+
+Body = Callable[[str], Awaitable[None]]
+
+
+class JobsPlace(msgspec.Struct, frozen=True):
+    """Where the workflows are recorded: an SQLAlchemy URL of a SQLite file or of PostgreSQL."""
+
+    url: str
+
+    @classmethod
+    def beside(cls, data: Path) -> "JobsPlace":
+        """The embedded default: `jobs.sqlite` in the data directory."""
+        return cls(f"sqlite:///{(data / 'jobs.sqlite').absolute()}")
+
+    @property
+    def embedded(self) -> bool:
+        return self.url.startswith("sqlite")
+
+    def engine(self) -> "Engine":
+        """An engine of ours: DBOS's own SQLite engine has no WAL."""
+        from sqlalchemy import create_engine, event
+
+        if not self.embedded:
+            return create_engine(self.url, pool_size=8, max_overflow=0, pool_pre_ping=True)
+        engine = create_engine(self.url)
+
+        @event.listens_for(engine, "connect")
+        def prepare(connection: Any, _record: Any) -> None:
+            connection.isolation_level = "IMMEDIATE"
+            for pragma in ("journal_mode=WAL", "busy_timeout=30000", "foreign_keys=ON"):
+                connection.execute(f"PRAGMA {pragma}")
+
+        return engine
+
+
+class Workflow(msgspec.Struct, frozen=True):
+    """What is recorded of one workflow. `status` is DBOS's word; `ended` whether it is final."""
+
+    id: str
+    status: str
+    executor: str
+    version: str
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+
+class Workflows:
+    """The durable workflows of this process.
+
+    `executor` names the process: unique among live processes (two with one name repeat each
+    other's steps) and, where a restart shall take up its own work, the same as before.
+    """
+
+    def __init__(self, place: JobsPlace, executor: str, version: str = VERSION) -> None:
+        self._place = place
+        self._executor = executor
+        self.version = version
+        self._bodies: dict[str, Body] = {}
+        self._registered: dict[str, Callable[..., Any]] = {}
+        self._engine: Engine | None = None
+        self._dbos: Any = None
+
+    def register(self, name: str, body: Body) -> None:
+        """Make `body` known under `name`. A recorded workflow finds its body by that name."""
+        self._bodies[name] = body
+
+    async def launch(self) -> None:
+        """Open the record and take up what this executor left unfinished."""
+        import dbos
+
+        logging.getLogger("dbos").propagate = True
+        self._dbos = dbos
+        self._engine = self._place.engine()
+        dbos.DBOS(
+            config={
+                "name": APPLICATION,
+                "system_database_url": self._place.url,
+                "system_database_engine": self._engine,
+                "dbos_system_schema": SCHEMA,
+                "application_version": self.version,
+                "executor_id": self._executor,
+                "use_listen_notify": False,
+                "max_executor_threads": THREADS,
+                "log_level": "WARNING",
+            }
+        )
+        for name, body in self._bodies.items():
+            self._registered[name] = dbos.DBOS.workflow(
+                name=name, max_recovery_attempts=RECOVERIES
+            )(_named(name, body))
+        dbos.DBOS.launch()
+
+    async def start(self, name: str, workflow_id: str) -> None:
+        """Begin a workflow in this process and return at once. An id that is known already,
+        running or ended, is left as it is."""
+        with self._dbos.SetWorkflowID(workflow_id):
+            await self._dbos.DBOS.start_workflow_async(self._registered[name], workflow_id)
+
+    async def step(self, name: str, function: Callable[[], Awaitable[str]]) -> str:
+        """Inside a body: run `function` and record what it returns, or, when it is recorded
+        already, return that without running it."""
+        result: str = await self._dbos.DBOS.run_step_async({"name": name}, function)
+        return result
+
+    async def find(self, ids: Sequence[str]) -> dict[str, Workflow]:
+        """The records of those of the ids that have one."""
+        if not ids:
+            return {}
+        return {w.id: w for w in await self._list(workflow_ids=list(ids))}
+
+    async def adopt(self, executors: Sequence[str]) -> int:
+        """Hand the unfinished workflows of dead executors to whoever is alive; their number."""
+        recover = self._dbos.DBOS._recover_pending_workflows
+        return len(await asyncio.to_thread(recover, list(executors)))
+
+    async def cancel(self, ids: Sequence[str]) -> None:
+        """Mark workflows as not to be taken up again."""
+        if ids:
+            await self._dbos.DBOS.cancel_workflows_async(list(ids))
+
+    async def outdated(self) -> list[Workflow]:
+        """Unfinished workflows of another version: nobody will take them up."""
+        unfinished = await self._list(status=["PENDING", "ENQUEUED"])
+        return [w for w in unfinished if w.version != self.version]
+
+    async def forget(self, before: float, limit: int = 500) -> int:
+        """Delete records of workflows that ended before a time (epoch seconds); their number."""
+        stamp = datetime.fromtimestamp(before, UTC).isoformat()
+        ended = await self._list(status=sorted(ENDED), completed_before=stamp, limit=limit)
+        if ended:
+            await self._dbos.DBOS.delete_workflows_async([w.id for w in ended])
+        return len(ended)
+
+    async def close(self) -> None:
+        """Stop taking work; what runs is left to recovery."""
+        if self._dbos is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._destroy)
+            self._dbos = None
+
+    def _destroy(self) -> None:
+        self._dbos.DBOS.destroy(destroy_registry=True)
+        if self._engine is not None:
+            self._engine.dispose()
+
+    async def _list(self, **filters: Any) -> list[Workflow]:
+        found = await self._dbos.DBOS.list_workflows_async(
+            load_input=False, load_output=False, **filters
+        )
+        return [
+            Workflow(w.workflow_id, w.status, w.executor_id or "", w.app_version or "")
+            for w in found
+        ]
+
+
+def _named(name: str, body: Body) -> Callable[[str], Awaitable[None]]:
+    """A function of its own for DBOS to register: it may be decorated once per process life."""
+
+    async def workflow(workflow_id: str) -> None:
+        await body(workflow_id)
+
+    workflow.__name__ = workflow.__qualname__ = name
+    return workflow
