@@ -16,6 +16,7 @@ DBOS keeps one instance per process, so there is one Workflows per process.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -177,9 +178,13 @@ class Workflows:
 
     async def close(self) -> None:
         """Stop taking work; what runs is left to recovery."""
-        if self._dbos is not None:
-            await asyncio.get_running_loop().run_in_executor(None, self._destroy)
-            self._dbos = None
+        if self._dbos is None:
+            return
+        loop = asyncio.get_running_loop()
+        pool = ThreadPoolExecutor(THREADS)
+        await loop.run_in_executor(pool, self._destroy)
+        loop.set_default_executor(pool)
+        self._dbos = None
 
     def _destroy(self) -> None:
         self._dbos.DBOS.destroy(destroy_registry=True)
