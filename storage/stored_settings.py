@@ -1,0 +1,39 @@
+"""Settings that an administrator changes while the server runs."""
+
+from typing import Any
+
+from sqlalchemy import bindparam, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from storage.database import Database, Statement, Unit
+from storage.schema import settings
+
+FIND = Statement(select(settings.c.value).where(settings.c.key == bindparam("name")))
+
+
+def _put(dialect: Any) -> Any:
+    insert = dialect.insert(settings).values(
+        key=bindparam("name"), value=bindparam("value"), updated_at=bindparam("now")
+    )
+    return insert.on_conflict_do_update(
+        index_elements=["key"],
+        set_={"value": insert.excluded.value, "updated_at": insert.excluded.updated_at},
+    )
+
+
+PUT = Statement({"sqlite": _put(sqlite), "postgresql": _put(postgresql)})
+
+
+class StoredSettings:
+    """Values by name. They belong to the deployment, so there is no owner."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find(self, name: str, default: Any) -> Any:
+        """What was last put under a name, or `default`."""
+        row = await self._database.read_one(FIND(name=name))
+        return default if row is None else row[0]
+
+    def put(self, name: str, value: Any, now: float) -> Unit[None]:
+        yield PUT(name=name, value=value, now=now)
