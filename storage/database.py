@@ -72,7 +72,11 @@ class AfterCommit(msgspec.Struct, frozen=True):
 
 Unit = Generator[Bound | AfterCommit, Any, T]
 """A unit of work. `yield bound` gives the list of rows if the statement returns rows (SELECT,
-RETURNING), else the number of rows it changed. `yield AfterCommit(f)` gives None."""
+RETURNING), else the number of rows it changed. `yield AfterCommit(f)` gives None.
+
+A statement that fails raises its StorageError at the `yield`, so that a unit can say what it means
+by raising an error of its own. It must not go on afterwards (a PostgreSQL transaction is dead by
+then): what may collide uses `ON CONFLICT`."""
 
 
 class StorageError(Exception):
