@@ -39,7 +39,6 @@ class Compiled:
         "_names",
         "_optional",
         "_processors",
-        "by_names",
         "returns_rows",
         "sql",
     )
@@ -59,7 +58,6 @@ class Compiled:
         self._into = statement.into
         self._decoder: Callable[[list[Any]], list[Any]] | None = None
         self.sql = compiler.string
-        self.by_names = column_keys is not None
         self.returns_rows = bool(compiler._result_columns)
 
         order = list(compiler.positiontup or ())
@@ -203,10 +201,7 @@ def compiled(bound: Bound, dialect: Dialect, parameters: Parameters) -> Compiled
     found = statement.compiled.get(dialect.name, _NOT_FOUND)
     if found is _NOT_FOUND:
         construct = statement.construct(dialect.name)
-        if _takes_columns(construct):
-            found = {}
-        else:
-            found = Compiled(statement, construct, dialect, None)
+        found = {} if _takes_columns(construct) else Compiled(statement, construct, dialect, None)
         statement.compiled[dialect.name] = found
     if type(found) is Compiled:
         return found

@@ -274,7 +274,7 @@ def _execute_many(connection: sqlite3.Connection, bound: Bound, rows: list[Any])
     if not rows:
         return 0
     statement = compiled(bound, DIALECT, rows[0])
-    if statement.returns_rows or statement.expands or statement.by_names:
+    if statement.returns_rows or statement.expands:
         answers = [_execute(connection, Bound(bound.statement, row)) for row in rows]
         if statement.returns_rows:
             return [record for answer in answers for record in answer]

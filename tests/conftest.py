@@ -1,40 +1,110 @@
 """Fixtures that every area shares."""
 
+import os
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from functools import cache
 from pathlib import Path
 
+import psycopg
 import pytest
+from sqlalchemy import create_engine
 
 from storage.database import Database
 from storage.opening import open_database
 from storage.schema import metadata
 
+POSTGRES = os.environ.get("TEST_DATABASE_URL", "postgresql://postgres@127.0.0.1:5432").rstrip("/")
+"""A PostgreSQL server whose user may create databases; the tests make their own."""
+
+
+@cache
+def postgres_answers() -> bool:
+    """Whether POSTGRES answers. In CI a missing service is a failure."""
+    try:
+        psycopg.connect(f"{POSTGRES}/postgres", connect_timeout=3).close()
+    except psycopg.OperationalError:
+        if os.environ.get("CI"):
+            raise
+        return False
+    return True
+
+
+def pytest_report_header() -> str:
+    if postgres_answers():
+        return f"PostgreSQL: {POSTGRES.rpartition('@')[2]}"
+    return (
+        f"PostgreSQL: nothing answers at {POSTGRES.rpartition('@')[2]}, so the tests run on SQLite"
+        " alone. Start one (docker compose up -d postgres), or set TEST_DATABASE_URL."
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "dialect" in metafunc.fixturenames:
+        dialects = ["sqlite", "postgresql"] if postgres_answers() else ["sqlite"]
+        metafunc.parametrize("dialect", dialects)
+
 
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite file with every table and no row."""
-    from sqlalchemy import create_engine
-
     path = tmp_path_factory.mktemp("template") / "quartet.sqlite"
     engine = create_engine(f"sqlite:///{path}")
     metadata.create_all(engine)
     engine.dispose()
-    with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA journal_mode=WAL")
     connection.close()
     return path
 
 
-@pytest.fixture(params=["sqlite"])
-async def database(
-    request: pytest.FixtureRequest, tmp_path: Path, sqlite_template: Path
-) -> AsyncIterator[Database]:
-    """An empty, migrated database, on each dialect."""
-    data = tmp_path / "data"
-    data.mkdir()
-    shutil.copy(sqlite_template, data / "quartet.sqlite")
-    opened = await open_database("", data)
+@pytest.fixture(scope="session")
+def postgres_template() -> Iterator[str]:
+    """The name of a PostgreSQL database with every table and no row."""
+    name = f"quartet_template_{uuid.uuid4().hex[:12]}"
+    with _administrator() as admin:
+        admin.execute(f"CREATE DATABASE {name}")
+    engine = create_engine(f"{POSTGRES.replace('postgresql:', 'postgresql+psycopg:')}/{name}")
+    metadata.create_all(engine)
+    engine.dispose()
+    yield name
+    with _administrator() as admin:
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database_url(dialect: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """What DATABASE_URL would say for an empty, migrated database: "" on SQLite."""
+    if dialect == "sqlite":
+        yield ""
+        return
+    template = request.getfixturevalue("postgres_template")
+    name = f"quartet_test_{uuid.uuid4().hex[:12]}"
+    with _administrator() as admin:
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+    yield f"{POSTGRES}/{name}"
+    with _administrator() as admin:
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def data(tmp_path: Path, sqlite_template: Path) -> Path:
+    """A data directory with an empty, migrated SQLite file."""
+    directory = tmp_path / "data"
+    directory.mkdir()
+    shutil.copy(sqlite_template, directory / "quartet.sqlite")
+    return directory
+
+
+@pytest.fixture
+async def database(database_url: str, data: Path) -> AsyncIterator[Database]:
+    """An empty, migrated database; every test that asks for it runs once per dialect."""
+    opened = await open_database(database_url, data)
     yield opened
     await opened.close()
+
+
+def _administrator() -> psycopg.Connection[tuple[object, ...]]:
+    return psycopg.connect(f"{POSTGRES}/postgres", autocommit=True)
