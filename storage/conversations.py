@@ -1,0 +1,543 @@
+"""Rows of conversations, their messages and their share links."""
+
+import time
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Literal, cast
+
+import msgspec
+from sqlalchemy import (
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.expression import ColumnElement, Executable
+
+from storage.database import Database, NoSuchRow, Statement, Unit
+from storage.membership import members, per_dialect
+from storage.schema import conversations, events, messages, runs, shares, streams
+
+Sort = Literal["date", "title", "messages"]
+
+
+class Conversation(msgspec.Struct, frozen=True):
+    """A row of `conversations`, in table order. Times are UTC seconds since the epoch.
+
+    `session_id` is the client's name for it, unique for its owner; `user_count` and `agent_count`
+    count the messages of the roles user and assistant.
+    """
+
+    id: str
+    owner_id: str
+    session_id: str
+    agent_id: str | None
+    agent_name: str | None
+    title: str
+    message_count: int
+    user_count: int
+    agent_count: int
+    latest_run_id: str | None
+    created_at: float
+    updated_at: float
+    version: int
+
+
+class Message(msgspec.Struct, frozen=True):
+    """A row of `messages`, in table order. `text` is what the message says in words; `content`
+    holds the parts of a multimodal message and is None where `text` is all there is."""
+
+    id: str
+    conversation_id: str
+    position: int
+    message_id: str
+    run_id: str | None
+    role: str
+    type: str
+    text: str | None
+    content: list[Any] | None
+    tool_calls: list[Any] | None
+    tool_call_id: str | None
+    agent_name: str | None
+    details: dict[str, Any] | None
+    created_at: float
+
+
+class NewMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """A message to be kept; `id` is the row's and time-ordered."""
+
+    id: str
+    message_id: str
+    role: str
+    type: str
+    text: str | None = None
+    content: list[Any] | None = None
+    tool_calls: list[Any] | None = None
+    tool_call_id: str | None = None
+    agent_name: str | None = None
+    run_id: str | None = None
+    details: dict[str, Any] | None = None
+
+    def says_what(self, kept: Message) -> bool:
+        """Whether a kept message is this one: the same role, words, parts and tool calls."""
+        return (
+            self.role == kept.role
+            and self.text == kept.text
+            and self.content == kept.content
+            and (self.tool_calls or None) == (kept.tool_calls or None)
+            and self.tool_call_id == kept.tool_call_id
+        )
+
+
+class MessageClash(Exception):
+    """A message id of the conversation already names another message."""
+
+    def __init__(self, message_id: str) -> None:
+        super().__init__(message_id)
+        self.message_id = message_id
+
+
+class Shared(Conversation, frozen=True):
+    """A conversation as a share link, or its owner, reaches it; `share_id` is None for the
+    owner's own look."""
+
+    share_id: str | None
+
+
+class _Counted(Conversation, frozen=True):
+    total: int
+
+
+class _Total(msgspec.Struct, frozen=True):
+    total: int
+
+
+class _Id(msgspec.Struct, frozen=True):
+    id: str
+
+
+_OF = conversations.c.id == bindparam("conversation_id")
+_BY_SESSION = and_(
+    conversations.c.owner_id == bindparam("owner"), conversations.c.session_id == bindparam("key")
+)
+_BY_ID = and_(
+    conversations.c.owner_id == bindparam("owner"), conversations.c.id == bindparam("key")
+)
+_SAID = messages.c.role.in_((literal("user"), literal("assistant")))
+
+FIND = Statement(
+    select(conversations)
+    .where(or_(_BY_SESSION, _BY_ID))
+    .order_by(case((_BY_SESSION, 0), else_=1))
+    .limit(1),
+    into=Conversation,
+)
+FIND_ANY = Statement(
+    select(conversations)
+    .where(
+        or_(
+            conversations.c.session_id == bindparam("key"),
+            conversations.c.id == bindparam("key"),
+        )
+    )
+    .order_by(
+        case((_BY_SESSION, 0), (conversations.c.id == bindparam("key"), 1), else_=2),
+        conversations.c.updated_at.desc(),
+    )
+    .limit(1),
+    into=Conversation,
+)
+GET = Statement(select(conversations).where(_OF), into=Conversation)
+LOCK = Statement(select(conversations).where(_OF).with_for_update(), into=Conversation)
+
+
+def _insert_unless_there(dialect: str) -> Executable:
+    build = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    return (
+        build(conversations)
+        .on_conflict_do_nothing(index_elements=["session_id", "owner_id"])
+        .returning(*conversations.c)
+    )
+
+
+ENSURE = Statement(per_dialect(_insert_unless_there), into=Conversation)
+RENAME = Statement(
+    update(conversations)
+    .where(_OF)
+    .values(title=bindparam("title"), version=conversations.c.version + 1)
+    .returning(*conversations.c),
+    into=Conversation,
+)
+LATEST_RUN = Statement(
+    update(conversations)
+    .where(_OF)
+    .values(
+        latest_run_id=bindparam("run_id"),
+        agent_id=bindparam("agent_id"),
+        agent_name=bindparam("agent_name"),
+        updated_at=bindparam("now"),
+        version=conversations.c.version + 1,
+    )
+)
+COUNT_UP = Statement(
+    update(conversations)
+    .where(_OF)
+    .values(
+        message_count=conversations.c.message_count + bindparam("all_new"),
+        user_count=conversations.c.user_count + bindparam("user_new"),
+        agent_count=conversations.c.agent_count + bindparam("agent_new"),
+        updated_at=bindparam("now"),
+        version=conversations.c.version + 1,
+    )
+)
+DELETE = Statement(delete(conversations).where(_OF))
+_RUN_STREAMS = select(literal("run:") + runs.c.id).where(
+    runs.c.conversation_id == bindparam("conversation_id")
+)
+DELETE_RUN_EVENTS = Statement(delete(events).where(events.c.stream.in_(_RUN_STREAMS)))
+DELETE_RUN_STREAMS = Statement(delete(streams).where(streams.c.id.in_(_RUN_STREAMS)))
+DELETE_EVENTS = Statement(delete(events).where(events.c.stream == bindparam("stream")))
+DELETE_STREAM = Statement(delete(streams).where(streams.c.id == bindparam("stream")))
+
+KEPT = Statement(
+    per_dialect(
+        lambda dialect: select(messages).where(
+            messages.c.conversation_id == bindparam("conversation_id"),
+            messages.c.message_id.in_(members("ids", dialect)),
+        )
+    ),
+    into=Message,
+)
+INSERT_MESSAGE = Statement(insert(messages))
+_MESSAGES = select(messages).where(messages.c.conversation_id == bindparam("conversation_id"))
+MESSAGES = Statement(_MESSAGES.order_by(messages.c.position), into=Message)
+LATEST_MESSAGES = Statement(
+    _MESSAGES.order_by(messages.c.position.desc()).limit(bindparam("limit")), into=Message
+)
+SAID_MESSAGES = Statement(
+    _MESSAGES.where(_SAID, messages.c.text.is_not(None), messages.c.text != literal("")).order_by(
+        messages.c.position
+    ),
+    into=Message,
+)
+
+SHARE = Statement(insert(shares))
+SHARES = Statement(
+    select(shares.c.id)
+    .where(shares.c.conversation_id == bindparam("conversation_id"))
+    .order_by(shares.c.created_at)
+    .limit(1),
+    into=_Id,
+)
+UNSHARE = Statement(delete(shares).where(shares.c.conversation_id == bindparam("conversation_id")))
+FIND_SHARED = Statement(
+    select(*conversations.c, shares.c.id)
+    .select_from(
+        conversations.outerjoin(
+            shares,
+            and_(shares.c.conversation_id == conversations.c.id, shares.c.id == bindparam("key")),
+        )
+    )
+    .where(
+        or_(
+            conversations.c.id.in_(
+                select(shares.c.conversation_id).where(shares.c.id == bindparam("key"))
+            ),
+            _BY_SESSION,
+            _BY_ID,
+        )
+    )
+    .order_by(case((shares.c.id.is_not(None), 0), (_BY_SESSION, 1), else_=2))
+    .limit(1),
+    into=Shared,
+)
+
+_ORDERS: dict[Sort, tuple[ColumnElement[Any], ...]] = {
+    "date": (conversations.c.updated_at.desc(), conversations.c.id.desc()),
+    "title": (conversations.c.title, conversations.c.id.desc()),
+    "messages": (
+        conversations.c.message_count.desc(),
+        conversations.c.updated_at.desc(),
+        conversations.c.id.desc(),
+    ),
+}
+
+
+def _selected(owned: bool, of_agent: bool, searched: bool) -> ColumnElement[bool]:
+    """What a list holds. One statement per combination: a filter that may be absent
+    (`:owner IS NULL OR …`) would keep the planner from the index."""
+    conditions: list[ColumnElement[bool]] = [true()]
+    if owned:
+        conditions.append(conversations.c.owner_id == bindparam("owner"))
+    if of_agent:
+        conditions.append(conversations.c.agent_id == bindparam("agent_id"))
+    if searched:
+        said = (
+            select(messages.c.id)
+            .where(
+                messages.c.conversation_id == conversations.c.id,
+                _SAID,
+                messages.c.text.ilike(bindparam("like"), escape="\\"),
+            )
+            .exists()
+        )
+        conditions.append(or_(conversations.c.title.ilike(bindparam("like"), escape="\\"), said))
+    return and_(*conditions)
+
+
+@cache
+def _page(sort: Sort, owned: bool, of_agent: bool, searched: bool) -> Statement:
+    selected = _selected(owned, of_agent, searched)
+    total = select(func.count()).select_from(conversations).where(selected).scalar_subquery()
+    return Statement(
+        select(*conversations.c, total)
+        .where(selected)
+        .order_by(*_ORDERS[sort])
+        .limit(bindparam("limit"))
+        .offset(bindparam("offset")),
+        into=_Counted,
+    )
+
+
+@cache
+def _total(owned: bool, of_agent: bool, searched: bool) -> Statement:
+    selected = _selected(owned, of_agent, searched)
+    return Statement(select(func.count()).select_from(conversations).where(selected), into=_Total)
+
+
+def _like(words: str) -> str:
+    escaped = words.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{escaped}%"
+
+
+class ConversationStore:
+    """Conversations over a Database. Units raise NoSuchRow("conversation") where there is none.
+
+    Counts, positions and messages change together under the conversation's row lock.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # --- reading --------------------------------------------------------------------------
+
+    async def find(self, owner: str, key: str) -> Conversation | None:
+        """The owner's conversation of that session id, else of that id."""
+        return await self._database.read_one(FIND(owner=owner, key=key))
+
+    async def find_any(self, owner: str, key: str) -> Conversation | None:
+        """As `find`, else the conversation of any account with that id or, the latest changed
+        first, that session id."""
+        return await self._database.read_one(FIND_ANY(owner=owner, key=key))
+
+    async def find_shared(self, owner: str, key: str) -> Shared | None:
+        """The conversation that `key` shares, else the owner's own of that session id or id."""
+        return await self._database.read_one(FIND_SHARED(owner=owner, key=key))
+
+    async def page(
+        self,
+        owner: str | None,
+        *,
+        limit: int,
+        offset: int = 0,
+        sort: Sort = "date",
+        agent_id: str | None = None,
+        search: str = "",
+    ) -> tuple[list[Conversation], int]:
+        """One page and how many there are in all; `owner` None means every account's.
+
+        `date` and `messages` come greatest first, `title` in order of its characters; ties
+        newest first. `search` looks for the words, ignoring case (on SQLite of ASCII letters),
+        in titles and in what users and assistants said.
+        """
+        chosen = (owner is not None, agent_id is not None, bool(search))
+        parameters: dict[str, Any] = {}
+        if owner is not None:
+            parameters["owner"] = owner
+        if agent_id is not None:
+            parameters["agent_id"] = agent_id
+        if search:
+            parameters["like"] = _like(search)
+        indexed = owner is not None and sort == "date" and not search and agent_id is None
+        read = self._database.read if indexed else self._database.scan
+        rows = await read(_page(sort, *chosen)(limit=limit, offset=offset, **parameters))
+        if rows or not offset:
+            return cast(list[Conversation], rows), rows[0].total if rows else 0
+        counted = await read(_total(*chosen)(**parameters))
+        return [], counted[0].total
+
+    async def messages(self, conversation_id: str) -> list[Message]:
+        """Every message, in order."""
+        return await self._database.scan(MESSAGES(conversation_id=conversation_id))
+
+    async def said(self, conversation_id: str) -> list[Message]:
+        """The messages of users and assistants that say something in words, in order."""
+        return await self._database.scan(SAID_MESSAGES(conversation_id=conversation_id))
+
+    async def history(self, conversation_id: str, limit: int) -> list[Message]:
+        """The latest `limit` messages, in order."""
+        rows = await self._database.read(
+            LATEST_MESSAGES(conversation_id=conversation_id, limit=limit)
+        )
+        rows.reverse()
+        return rows
+
+    # --- units ----------------------------------------------------------------------------
+
+    def get(self, conversation_id: str) -> Unit[Conversation]:
+        """The row as it stands inside this unit of work."""
+        rows = yield GET(conversation_id=conversation_id)
+        if not rows:
+            raise NoSuchRow("conversation")
+        return rows[0]
+
+    def ensure(
+        self,
+        owner: str,
+        conversation_id: str,
+        session_id: str,
+        *,
+        agent_id: str | None = None,
+        agent_name: str | None = None,
+        title: str = "",
+    ) -> Unit[tuple[Conversation, bool]]:
+        """The owner's conversation of that session id (or id), made if there is none.
+
+        `conversation_id`, agent and title are those of a new row. The second value is True where
+        this unit made it; of two units at once exactly one does.
+        """
+        found = yield FIND(owner=owner, key=session_id)
+        if found:
+            return found[0], False
+        now = time.time()
+        made = yield ENSURE(
+            id=conversation_id,
+            owner_id=owner,
+            session_id=session_id,
+            agent_id=agent_id,
+            agent_name=agent_name,
+            title=title,
+            message_count=0,
+            user_count=0,
+            agent_count=0,
+            latest_run_id=None,
+            created_at=now,
+            updated_at=now,
+            version=1,
+        )
+        if made:
+            return made[0], True
+        found = yield FIND(owner=owner, key=session_id)
+        if not found:
+            raise NoSuchRow("conversation")
+        return found[0], False
+
+    def add_messages(
+        self, conversation_id: str, fresh: Sequence[NewMessage]
+    ) -> Unit[list[NewMessage]]:
+        """Keep messages behind those that are there; returns those that were not there yet.
+
+        A message id is unique in its conversation. One that comes again and says the same is the
+        same message, kept once and where it was; one that says something else raises
+        MessageClash, and nothing of the unit is kept.
+        """
+        if not fresh:
+            return []
+        locked = yield LOCK(conversation_id=conversation_id)
+        if not locked:
+            raise NoSuchRow("conversation")
+        rows = yield KEPT(
+            conversation_id=conversation_id, ids=[message.message_id for message in fresh]
+        )
+        kept: dict[str, Message] = {row.message_id: row for row in rows}
+        now = time.time()
+        position = locked[0].message_count
+        added: dict[str, NewMessage] = {}
+        values: list[dict[str, Any]] = []
+        for message in fresh:
+            before = kept.get(message.message_id)
+            if before is not None:
+                if not message.says_what(before):
+                    raise MessageClash(message.message_id)
+                continue
+            row = Message(
+                conversation_id=conversation_id,
+                position=position,
+                created_at=now,
+                **msgspec.structs.asdict(message),
+            )
+            kept[message.message_id] = row
+            added[message.message_id] = message
+            values.append(msgspec.structs.asdict(row))
+            position += 1
+        if values:
+            yield INSERT_MESSAGE.many(values)
+            yield COUNT_UP(
+                conversation_id=conversation_id,
+                all_new=len(values),
+                user_new=sum(message.role == "user" for message in added.values()),
+                agent_new=sum(message.role == "assistant" for message in added.values()),
+                now=now,
+            )
+        return list(added.values())
+
+    def set_latest_run(
+        self,
+        conversation_id: str,
+        run_id: str,
+        *,
+        agent_id: str | None,
+        agent_name: str | None,
+    ) -> Unit[None]:
+        """Note the run that began last and the agent it is of."""
+        changed = yield LATEST_RUN(
+            conversation_id=conversation_id,
+            run_id=run_id,
+            agent_id=agent_id,
+            agent_name=agent_name,
+            now=time.time(),
+        )
+        if not changed:
+            raise NoSuchRow("conversation")
+
+    def rename(self, conversation_id: str, title: str) -> Unit[Conversation]:
+        """Give it a title. Its place in a list by date stays."""
+        rows = yield RENAME(conversation_id=conversation_id, title=title)
+        if not rows:
+            raise NoSuchRow("conversation")
+        return rows[0]
+
+    def delete(self, conversation_id: str) -> Unit[None]:
+        """Remove it with its messages, shares and runs, and the events of its streams."""
+        if not (yield LOCK(conversation_id=conversation_id)):
+            raise NoSuchRow("conversation")
+        yield DELETE_RUN_EVENTS(conversation_id=conversation_id)
+        yield DELETE_RUN_STREAMS(conversation_id=conversation_id)
+        stream = f"conversation:{conversation_id}"
+        yield DELETE_EVENTS(stream=stream)
+        yield DELETE_STREAM(stream=stream)
+        yield DELETE(conversation_id=conversation_id)
+
+    def share(self, owner: str, conversation_id: str, share_id: str) -> Unit[tuple[str, bool]]:
+        """The id under which it is shared, and whether this unit began to share it."""
+        if not (yield LOCK(conversation_id=conversation_id)):
+            raise NoSuchRow("conversation")
+        shared = yield SHARES(conversation_id=conversation_id)
+        if shared:
+            return shared[0].id, False
+        yield SHARE(
+            id=share_id, conversation_id=conversation_id, owner_id=owner, created_at=time.time()
+        )
+        return share_id, True
+
+    def unshare(self, conversation_id: str) -> Unit[bool]:
+        """End every share of it; whether there was one."""
+        return bool((yield UNSHARE(conversation_id=conversation_id)))
