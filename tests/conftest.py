@@ -1,8 +1,8 @@
 """Fixtures that every area shares."""
 
+import asyncio
 import os
 import shutil
-import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from functools import cache
@@ -10,9 +10,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
 from storage.database import Database
+from storage.migrating import migrate
 from storage.opening import open_database
 from storage.schema import metadata
 
@@ -50,13 +53,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite file with every table and no row."""
-    path = tmp_path_factory.mktemp("template") / "quartet.sqlite"
+    data = tmp_path_factory.mktemp("template")
+    asyncio.run(migrate("", data))
+    path = data / "quartet.sqlite"
     engine = create_engine(f"sqlite:///{path}")
-    metadata.create_all(engine)
+    with engine.connect() as connection:
+        missing = compare_metadata(MigrationContext.configure(connection), metadata)
     engine.dispose()
-    connection = sqlite3.connect(path)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.close()
+    if missing:
+        pytest.fail(f"storage/schema.py has changed, run scripts/revision: {missing}")
     return path
 
 
@@ -66,9 +71,7 @@ def postgres_template() -> Iterator[str]:
     name = f"quartet_template_{uuid.uuid4().hex[:12]}"
     with _administrator() as admin:
         admin.execute(f"CREATE DATABASE {name}")
-    engine = create_engine(f"{POSTGRES.replace('postgresql:', 'postgresql+psycopg:')}/{name}")
-    metadata.create_all(engine)
-    engine.dispose()
+    asyncio.run(migrate(f"{POSTGRES}/{name}", Path()))
     yield name
     with _administrator() as admin:
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -1,0 +1,381 @@
+"""The first tables."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "email_codes",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("email_key", sa.String(length=320), nullable=False),
+        sa.Column("code_hash", sa.String(length=64), nullable=False),
+        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("expires_at", sa.Double(), nullable=False),
+        sa.Column("used_at", sa.Double(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_email_codes")),
+    )
+    with op.batch_alter_table("email_codes", schema=None) as batch_op:
+        batch_op.create_index("ix_email_codes_email_key", ["email_key", "created_at"], unique=False)
+
+    op.create_table(
+        "events",
+        sa.Column("stream", sa.String(length=128), nullable=False),
+        sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.Column("type", sa.String(length=64), nullable=False),
+        sa.Column("payload", sa.Text(), nullable=False),
+        sa.Column("line", sa.Integer(), nullable=True),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("stream", "seq", name=op.f("pk_events")),
+    )
+    op.create_table(
+        "idempotency",
+        sa.Column("user_id", sa.String(length=64), nullable=False),
+        sa.Column("operation", sa.String(length=128), nullable=False),
+        sa.Column("path", sa.String(length=512), nullable=False),
+        sa.Column("key", sa.String(length=255), nullable=False),
+        sa.Column("fingerprint", sa.String(length=64), nullable=False),
+        sa.Column("status", sa.Integer(), nullable=True),
+        sa.Column("headers", sa.Text(), nullable=True),
+        sa.Column("body", sa.Text(), nullable=True),
+        sa.Column("run_id", sa.String(length=64), nullable=True),
+        sa.Column("holder", sa.String(length=64), nullable=False),
+        sa.Column("lease_until", sa.Double(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("expires_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("user_id", "operation", "path", "key", name=op.f("pk_idempotency")),
+    )
+    with op.batch_alter_table("idempotency", schema=None) as batch_op:
+        batch_op.create_index("ix_idempotency_expires_at", ["expires_at"], unique=False)
+
+    op.create_table(
+        "leases",
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("holder", sa.String(length=64), nullable=False),
+        sa.Column("until", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_leases")),
+    )
+    op.create_table(
+        "processes",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("host", sa.String(length=128), nullable=False),
+        sa.Column("started_at", sa.Double(), nullable=False),
+        sa.Column("beat_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_processes")),
+    )
+    op.create_table(
+        "settings",
+        sa.Column("key", sa.String(length=64), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.Column("updated_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_settings")),
+    )
+    op.create_table(
+        "streams",
+        sa.Column("id", sa.String(length=128), nullable=False),
+        sa.Column("head", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_streams")),
+    )
+    op.create_table(
+        "users",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("username", sa.String(length=128), nullable=False),
+        sa.Column("username_key", sa.String(length=128), nullable=False),
+        sa.Column("email", sa.String(length=320), nullable=True),
+        sa.Column("email_key", sa.String(length=320), nullable=True),
+        sa.Column("phonenum", sa.String(length=32), nullable=True),
+        sa.Column("nickname", sa.String(length=128), nullable=True),
+        sa.Column("avatar", sa.Text(), nullable=True),
+        sa.Column("password_hash", sa.Text(), nullable=True),
+        sa.Column("role", sa.String(length=16), nullable=False),
+        sa.Column("status", sa.String(length=16), server_default="active", nullable=False),
+        sa.Column("config", sa.Text(), server_default="{}", nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("updated_at", sa.Double(), nullable=False),
+        sa.Column("version", sa.Integer(), server_default="1", nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_users")),
+        sa.UniqueConstraint("email_key", name="uq_users_email"),
+        sa.UniqueConstraint("username_key", name="uq_users_username"),
+    )
+    with op.batch_alter_table("users", schema=None) as batch_op:
+        batch_op.create_index("ix_users_created_at", ["created_at"], unique=False)
+
+    op.create_table(
+        "agents",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("owner_id", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=256), nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("system_prefix", sa.Text(), nullable=True),
+        sa.Column("system_context", sa.Text(), nullable=True),
+        sa.Column("workflows", sa.Text(), nullable=True),
+        sa.Column("tools", sa.Text(), nullable=True),
+        sa.Column("sub_agent_ids", sa.Text(), nullable=True),
+        sa.Column("skills", sa.Text(), nullable=True),
+        sa.Column("knowledge_bases", sa.Text(), nullable=True),
+        sa.Column("memory_type", sa.String(length=32), nullable=True),
+        sa.Column("max_loop_count", sa.Integer(), nullable=True),
+        sa.Column("deep_thinking", sa.Boolean(), nullable=False),
+        sa.Column("provider_id", sa.String(length=128), nullable=True),
+        sa.Column("multimodal", sa.Boolean(), nullable=False),
+        sa.Column("multi_agent", sa.Boolean(), nullable=False),
+        sa.Column("mode", sa.String(length=64), nullable=True),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("updated_at", sa.Double(), nullable=False),
+        sa.Column("version", sa.Integer(), server_default="1", nullable=False),
+        sa.ForeignKeyConstraint(
+            ["owner_id"], ["users.id"], name=op.f("fk_agents_owner_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_agents")),
+        sa.UniqueConstraint("owner_id", "name", name="uq_agents_owner_name"),
+    )
+    op.create_table(
+        "conversations",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("owner_id", sa.String(length=64), nullable=False),
+        sa.Column("session_id", sa.String(length=128), nullable=False),
+        sa.Column("agent_id", sa.String(length=64), nullable=True),
+        sa.Column("agent_name", sa.String(length=256), nullable=True),
+        sa.Column("title", sa.Text(), nullable=False),
+        sa.Column("message_count", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("user_count", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("agent_count", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("latest_run_id", sa.String(length=64), nullable=True),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("updated_at", sa.Double(), nullable=False),
+        sa.Column("version", sa.Integer(), server_default="1", nullable=False),
+        sa.ForeignKeyConstraint(
+            ["owner_id"], ["users.id"], name=op.f("fk_conversations_owner_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_conversations")),
+        sa.UniqueConstraint("session_id", "owner_id", name="uq_conversations_owner_session"),
+    )
+    with op.batch_alter_table("conversations", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_conversations_owner_updated", ["owner_id", "updated_at", "id"], unique=False
+        )
+
+    op.create_table(
+        "login_sessions",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("user_id", sa.String(length=64), nullable=False),
+        sa.Column("cookie_hash", sa.String(length=64), nullable=True),
+        sa.Column("refresh_hash", sa.String(length=64), nullable=True),
+        sa.Column("refresh_used", sa.Text(), nullable=True),
+        sa.Column("via", sa.String(length=16), nullable=False),
+        sa.Column("address", sa.String(length=64), nullable=True),
+        sa.Column("user_agent", sa.String(length=256), nullable=True),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("expires_at", sa.Double(), nullable=False),
+        sa.Column("revoked_at", sa.Double(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name=op.f("fk_login_sessions_user_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_login_sessions")),
+        sa.UniqueConstraint("cookie_hash", name="uq_login_sessions_cookie"),
+    )
+    with op.batch_alter_table("login_sessions", schema=None) as batch_op:
+        batch_op.create_index("ix_login_sessions_user_id", ["user_id"], unique=False)
+
+    op.create_table(
+        "providers",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("owner_id", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=256), nullable=False),
+        sa.Column("base_url", sa.Text(), nullable=False),
+        sa.Column("api_key_sealed", sa.Text(), nullable=False),
+        sa.Column("api_key_hint", sa.String(length=16), nullable=False),
+        sa.Column("fingerprint", sa.String(length=64), nullable=False),
+        sa.Column("model", sa.String(length=256), nullable=False),
+        sa.Column("max_tokens", sa.Integer(), nullable=True),
+        sa.Column("temperature", sa.Double(), nullable=True),
+        sa.Column("top_p", sa.Double(), nullable=True),
+        sa.Column("presence_penalty", sa.Double(), nullable=True),
+        sa.Column("max_model_len", sa.Integer(), nullable=True),
+        sa.Column("supports_multimodal", sa.Boolean(), nullable=False),
+        sa.Column("supports_structured_output", sa.Boolean(), nullable=False),
+        sa.Column("is_default", sa.Boolean(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("updated_at", sa.Double(), nullable=False),
+        sa.Column("version", sa.Integer(), server_default="1", nullable=False),
+        sa.ForeignKeyConstraint(
+            ["owner_id"], ["users.id"], name=op.f("fk_providers_owner_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_providers")),
+        sa.UniqueConstraint("owner_id", "fingerprint", name="uq_providers_owner_fingerprint"),
+    )
+    op.create_table(
+        "agent_grants",
+        sa.Column("agent_id", sa.String(length=64), nullable=False),
+        sa.Column("user_id", sa.String(length=64), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["agent_id"], ["agents.id"], name=op.f("fk_agent_grants_agent_id"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name=op.f("fk_agent_grants_user_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("agent_id", "user_id", name=op.f("pk_agent_grants")),
+    )
+    with op.batch_alter_table("agent_grants", schema=None) as batch_op:
+        batch_op.create_index("ix_agent_grants_user_id", ["user_id"], unique=False)
+
+    op.create_table(
+        "messages",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("conversation_id", sa.String(length=64), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("message_id", sa.String(length=128), nullable=False),
+        sa.Column("run_id", sa.String(length=64), nullable=True),
+        sa.Column("role", sa.String(length=16), nullable=False),
+        sa.Column("type", sa.String(length=32), nullable=False),
+        sa.Column("text", sa.Text(), nullable=True),
+        sa.Column("content", sa.Text(), nullable=True),
+        sa.Column("tool_calls", sa.Text(), nullable=True),
+        sa.Column("tool_call_id", sa.String(length=128), nullable=True),
+        sa.Column("agent_name", sa.String(length=256), nullable=True),
+        sa.Column("details", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["conversation_id"],
+            ["conversations.id"],
+            name=op.f("fk_messages_conversation_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_messages")),
+        sa.UniqueConstraint("conversation_id", "message_id", name="uq_messages_message_id"),
+        sa.UniqueConstraint("conversation_id", "position", name="uq_messages_position"),
+    )
+    op.create_table(
+        "runs",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("conversation_id", sa.String(length=64), nullable=False),
+        sa.Column("owner_id", sa.String(length=64), nullable=False),
+        sa.Column("agent_id", sa.String(length=64), nullable=True),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("reason", sa.String(length=64), nullable=True),
+        sa.Column("request", sa.Text(), nullable=False),
+        sa.Column("query", sa.Text(), nullable=False),
+        sa.Column("stops_with_client", sa.Boolean(), nullable=False),
+        sa.Column("process_id", sa.String(length=64), nullable=True),
+        sa.Column("attempt", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("lines", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("tasks", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("started_at", sa.Double(), nullable=True),
+        sa.Column("ended_at", sa.Double(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["conversation_id"],
+            ["conversations.id"],
+            name=op.f("fk_runs_conversation_id"),
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["owner_id"], ["users.id"], name=op.f("fk_runs_owner_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_runs")),
+    )
+    with op.batch_alter_table("runs", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_runs_conversation_id", ["conversation_id", "created_at"], unique=False
+        )
+        batch_op.create_index("ix_runs_owner_state", ["owner_id", "state"], unique=False)
+        batch_op.create_index("ix_runs_state", ["state"], unique=False)
+
+    op.create_table(
+        "shares",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("conversation_id", sa.String(length=64), nullable=False),
+        sa.Column("owner_id", sa.String(length=64), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["conversation_id"],
+            ["conversations.id"],
+            name=op.f("fk_shares_conversation_id"),
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["owner_id"], ["users.id"], name=op.f("fk_shares_owner_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_shares")),
+    )
+    with op.batch_alter_table("shares", schema=None) as batch_op:
+        batch_op.create_index("ix_shares_conversation_id", ["conversation_id"], unique=False)
+
+    op.create_table(
+        "calls",
+        sa.Column("run_id", sa.String(length=64), nullable=False),
+        sa.Column("step", sa.Integer(), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("owner_id", sa.String(length=64), nullable=False),
+        sa.Column("agent_id", sa.String(length=64), nullable=True),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("name", sa.String(length=256), nullable=False),
+        sa.Column("outcome", sa.String(length=16), nullable=True),
+        sa.Column("input_tokens", sa.Integer(), nullable=True),
+        sa.Column("output_tokens", sa.Integer(), nullable=True),
+        sa.Column("begun_at", sa.Double(), nullable=False),
+        sa.Column("ended_at", sa.Double(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["owner_id"], ["users.id"], name=op.f("fk_calls_owner_id"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["run_id"], ["runs.id"], name=op.f("fk_calls_run_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("run_id", "step", "attempt", name=op.f("pk_calls")),
+    )
+    with op.batch_alter_table("calls", schema=None) as batch_op:
+        batch_op.create_index("ix_calls_owner_kind", ["owner_id", "kind", "begun_at"], unique=False)
+
+
+def downgrade() -> None:
+    with op.batch_alter_table("calls", schema=None) as batch_op:
+        batch_op.drop_index("ix_calls_owner_kind")
+
+    op.drop_table("calls")
+    with op.batch_alter_table("shares", schema=None) as batch_op:
+        batch_op.drop_index("ix_shares_conversation_id")
+
+    op.drop_table("shares")
+    with op.batch_alter_table("runs", schema=None) as batch_op:
+        batch_op.drop_index("ix_runs_state")
+        batch_op.drop_index("ix_runs_owner_state")
+        batch_op.drop_index("ix_runs_conversation_id")
+
+    op.drop_table("runs")
+    op.drop_table("messages")
+    with op.batch_alter_table("agent_grants", schema=None) as batch_op:
+        batch_op.drop_index("ix_agent_grants_user_id")
+
+    op.drop_table("agent_grants")
+    op.drop_table("providers")
+    with op.batch_alter_table("login_sessions", schema=None) as batch_op:
+        batch_op.drop_index("ix_login_sessions_user_id")
+
+    op.drop_table("login_sessions")
+    with op.batch_alter_table("conversations", schema=None) as batch_op:
+        batch_op.drop_index("ix_conversations_owner_updated")
+
+    op.drop_table("conversations")
+    op.drop_table("agents")
+    with op.batch_alter_table("users", schema=None) as batch_op:
+        batch_op.drop_index("ix_users_created_at")
+
+    op.drop_table("users")
+    op.drop_table("streams")
+    op.drop_table("settings")
+    op.drop_table("processes")
+    op.drop_table("leases")
+    with op.batch_alter_table("idempotency", schema=None) as batch_op:
+        batch_op.drop_index("ix_idempotency_expires_at")
+
+    op.drop_table("idempotency")
+    op.drop_table("events")
+    with op.batch_alter_table("email_codes", schema=None) as batch_op:
+        batch_op.drop_index("ix_email_codes_email_key")
+
+    op.drop_table("email_codes")
