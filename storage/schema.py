@@ -285,9 +285,7 @@ runs = Table(
 calls = Table(
     "calls",
     metadata,
-    Column(
-        "run_id", String(64), ForeignKey("runs.id", ondelete="CASCADE"), nullable=False
-    ),
+    Column("run_id", String(64), ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
     Column("step", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),
     _owner(),
