@@ -27,20 +27,23 @@ class Answer(msgspec.Struct):
     """Data together with an effect on the wire.
 
     `session` is the opaque id of a new login session, to be set as the contract's cookie;
-    `end_session` clears that cookie. `headers` are sent as given.
+    `end_session` clears that cookie. `version` is the row's version where the operation carries an
+    ETag (`x-etag`). `headers` are sent as given.
     """
 
     data: Any = None
     session: str = ""
     end_session: bool = False
+    version: int = 0
     headers: tuple[tuple[str, str], ...] = ()
 
 
 class Stream(msgspec.Struct):
     """Bytes sent as they are produced; the lane adds the contract's streaming headers.
 
-    The lane closes `source` (`aclose()`) when the client leaves. An exception raised before the
-    first chunk is rendered as an ordinary error; a later one ends the connection abnormally.
+    The headers go out at once, so whatever can be refused is refused before this is returned. The
+    lane closes `source` (`aclose()`) when the client leaves; an exception from it ends the
+    connection abnormally, so that the client knows that more was to come.
     """
 
     source: AsyncIterator[bytes]

@@ -1,0 +1,134 @@
+"""Who may call an operation, compiled from its `security`, `x-role` and `x-effect`.
+
+A valid bearer wins; an invalid one falls back to the cookie (contract sage, Auth). A cookie alone
+never lets another site write (rules, "Accounts, roles, tokens"; RFC 6265bis §8.8).
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from domain.caller import ANONYMOUS, Caller
+from domain.errors import DomainError, Unauthenticated
+from server.lane.origin import Proxies
+from server.lane.refusals import Refusal
+
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Identity(Protocol):
+    """What the lane asks of domain.identity."""
+
+    def known(self, token: str) -> Caller | None: ...
+    async def verify_bearer(self, token: str) -> Caller: ...
+    def known_cookie(self, value: str) -> Caller | None: ...
+    async def verify_cookie(self, value: str) -> Caller: ...
+    async def verify_proxy(self, user_id: str) -> Caller: ...
+
+
+class Door:
+    """Finds the caller of a request; one for all operations of a server."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        cookie_name: str,
+        origins: frozenset[str],
+        proxies: Proxies,
+        proxy_header: str = "",
+    ) -> None:
+        self._identity = identity
+        self._cookie_prefix = cookie_name.encode() + b"="
+        self._origins = origins
+        self._proxies = proxies
+        self._proxy_header = proxy_header.lower().encode()
+
+    async def caller(
+        self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes], *, cookies: bool
+    ) -> Caller:
+        """The authenticated caller. Raises Unauthenticated, Forbidden (inactive, cross-site)."""
+        refused: DomainError | None = None
+        authorization = headers.get(b"authorization")
+        if authorization is not None and authorization[:7].lower() == b"bearer ":
+            token = authorization[7:].strip().decode("latin-1")
+            known = self._identity.known(token)
+            if known is not None:
+                return known
+            try:
+                return await self._identity.verify_bearer(token)
+            except Unauthenticated as error:
+                refused = error
+        if cookies and (value := self._cookie(headers)):
+            caller = self._identity.known_cookie(value)
+            if caller is None:
+                try:
+                    caller = await self._identity.verify_cookie(value)
+                except Unauthenticated as error:
+                    refused = refused or error
+            if caller is not None:
+                if scope["method"] not in SAFE:
+                    self._same_site(headers)
+                return caller
+        if self._proxy_header and (asserted := headers.get(self._proxy_header)):
+            client = scope.get("client")
+            if client and self._proxies.trusts(client[0]):
+                return await self._identity.verify_proxy(asserted.decode("latin-1"))
+        raise refused or Unauthenticated("auth.required")
+
+    def _cookie(self, headers: Mapping[bytes, bytes]) -> str:
+        header = headers.get(b"cookie")
+        if header is None:
+            return ""
+        for part in header.split(b";"):
+            part = part.strip()
+            if part.startswith(self._cookie_prefix):
+                return part[len(self._cookie_prefix) :].decode("latin-1")
+        return ""
+
+    def _same_site(self, headers: Mapping[bytes, bytes]) -> None:
+        site = headers.get(b"sec-fetch-site")
+        origin = headers.get(b"origin")
+        if site in (b"cross-site", b"same-site") and (
+            origin is None or origin.decode("latin-1") not in self._origins
+        ):
+            raise Refusal(403, "auth.cross_site")
+        if origin is not None and origin.decode("latin-1") not in self._origins:
+            raise Refusal(403, "auth.cross_site")
+
+
+class Access:
+    """The rule of one operation."""
+
+    __slots__ = ("_admin", "_cookies", "_door", "_writes", "optional", "public")
+
+    def __init__(
+        self,
+        door: Door,
+        method: str,
+        operation: Mapping[str, Any],
+        *,
+        cookies: bool,
+        wants_caller: bool,
+    ) -> None:
+        self._door = door
+        self._cookies = cookies
+        self.public = not operation["security"]
+        self.optional = self.public and wants_caller
+        self._admin = operation.get("x-role") == "admin"
+        self._writes = method not in SAFE and operation.get("x-effect") not in ("read", "self")
+
+    async def admit(self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> Caller:
+        """The caller, if it may call. Raises Unauthenticated, Forbidden, Refusal 403."""
+        if self.public:
+            if not self.optional:
+                return ANONYMOUS
+            try:
+                return await self._door.caller(scope, headers, cookies=self._cookies)
+            except (DomainError, Refusal):
+                return ANONYMOUS
+        caller = await self._door.caller(scope, headers, cookies=self._cookies)
+        if self._admin and caller.role != "admin":
+            raise Refusal(403, "auth.forbidden")
+        if self._writes and caller.role == "viewer":
+            raise Refusal(403, "auth.viewer")
+        return caller

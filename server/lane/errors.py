@@ -1,0 +1,62 @@
+"""Exceptions become refusals here and nowhere else (style 19).
+
+Domain and storage know no HTTP: this table gives each kind its status. What an operation's spec
+says under `x-soft` and `x-code` decides the envelope's code (rules, "Errors").
+"""
+
+from collections.abc import Mapping
+
+from domain.errors import DomainError, Throttled
+from server.lane.refusals import Refusal
+from storage.database import (
+    Duplicate,
+    NoSuchRow,
+    StorageFull,
+    StorageUnavailable,
+)
+
+STATUS = {
+    "unusable": 400,
+    "disabled": 400,
+    "unauthenticated": 401,
+    "forbidden": 403,
+    "not_found": 404,
+    "conflict": 409,
+    "precondition": 412,
+    "too_large": 413,
+    "throttled": 429,
+    "unavailable": 503,
+}
+CHALLENGE = (b"www-authenticate", b'Bearer realm="quartet"')
+
+
+def refusal_of(
+    error: Exception, soft: Mapping[str, int], codes: Mapping[str, int]
+) -> Refusal | None:
+    """The refusal that an exception from a handler means, or None for a fault of ours."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, DomainError):
+        code = soft.get(error.key) or soft.get(error.kind)
+        if code is not None:
+            return Refusal(200, error.key, details=error.details, code=code)
+        status = STATUS[error.kind]
+        headers = []
+        if isinstance(error, Throttled):
+            headers.append((b"retry-after", b"%d" % max(1, error.retry_after)))
+        if status == 401:
+            headers.append(CHALLENGE)
+        code = codes.get(error.key) or codes.get(error.kind) or status
+        return Refusal(status, error.key, details=error.details, headers=headers, code=code)
+    if isinstance(error, StorageFull):
+        return Refusal(507, "storage.full")
+    if isinstance(error, StorageUnavailable):
+        return Refusal(503, "storage.unavailable", headers=[(b"retry-after", b"1")])
+    if isinstance(error, NoSuchRow):
+        code = codes.get("not_found", 404)
+        return Refusal(404, "request.not_found", code=code)
+    if isinstance(error, Duplicate):
+        return Refusal(409, "request.conflict", code=codes.get("conflict", 409))
+    if isinstance(error, TimeoutError):
+        return Refusal(408, "request.timeout")
+    return None
