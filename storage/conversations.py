@@ -24,7 +24,7 @@ from sqlalchemy.sql.expression import ColumnElement, Executable
 
 from storage.database import Database, NoSuchRow, Statement, Unit
 from storage.membership import members, per_dialect
-from storage.schema import conversations, events, messages, runs, shares, streams
+from storage.schema import conversations, messages, runs, shares
 
 Sort = Literal["date", "title", "messages"]
 
@@ -199,13 +199,9 @@ COUNT_UP = Statement(
     )
 )
 DELETE = Statement(delete(conversations).where(_OF))
-_RUN_STREAMS = select(literal("run:") + runs.c.id).where(
-    runs.c.conversation_id == bindparam("conversation_id")
+RUNS = Statement(
+    select(runs.c.id).where(runs.c.conversation_id == bindparam("conversation_id")), into=_Id
 )
-DELETE_RUN_EVENTS = Statement(delete(events).where(events.c.stream.in_(_RUN_STREAMS)))
-DELETE_RUN_STREAMS = Statement(delete(streams).where(streams.c.id.in_(_RUN_STREAMS)))
-DELETE_EVENTS = Statement(delete(events).where(events.c.stream == bindparam("stream")))
-DELETE_STREAM = Statement(delete(streams).where(streams.c.id == bindparam("stream")))
 
 KEPT = Statement(
     per_dialect(
@@ -515,16 +511,14 @@ class ConversationStore:
             raise NoSuchRow("conversation")
         return rows[0]
 
-    def delete(self, conversation_id: str) -> Unit[None]:
-        """Remove it with its messages, shares and runs, and the events of its streams."""
+    def delete(self, conversation_id: str) -> Unit[list[str]]:
+        """Remove it with its messages, shares and runs; returns the ids of those runs, whose
+        streams are the event log's to delete."""
         if not (yield LOCK(conversation_id=conversation_id)):
             raise NoSuchRow("conversation")
-        yield DELETE_RUN_EVENTS(conversation_id=conversation_id)
-        yield DELETE_RUN_STREAMS(conversation_id=conversation_id)
-        stream = f"conversation:{conversation_id}"
-        yield DELETE_EVENTS(stream=stream)
-        yield DELETE_STREAM(stream=stream)
+        of_it = yield RUNS(conversation_id=conversation_id)
         yield DELETE(conversation_id=conversation_id)
+        return [run.id for run in of_it]
 
     def share(self, owner: str, conversation_id: str, share_id: str) -> Unit[tuple[str, bool]]:
         """The id under which it is shared, and whether this unit began to share it."""
