@@ -1,0 +1,1 @@
+"""From openapi/ to generated/: bundles, models, routes, and the checks that keep them honest."""
