@@ -77,4 +77,5 @@ class EmailCodeStore:
         yield DELETE(code_id=code_id)
 
     def purge(self, before: float) -> Unit[int]:
-        return (yield PURGE(before=before))
+        changed: int = yield PURGE(before=before)
+        return changed

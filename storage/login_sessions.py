@@ -152,4 +152,5 @@ class LoginSessionStore:
 
     def purge(self, before: float) -> Unit[int]:
         """Forget sessions that ended before a time; how many."""
-        return (yield PURGE(before=before))
+        changed: int = yield PURGE(before=before)
+        return changed
