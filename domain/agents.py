@@ -42,7 +42,7 @@ class Agents:
         self._log = log
         self._embedded = embedded
 
-    async def list(self, caller: Caller) -> list[Agent]:
+    async def visible(self, caller: Caller) -> list[Agent]:
         """The caller's own agents and those granted to the caller, or all for an administrator;
         newest first."""
         if caller.is_admin:
@@ -122,7 +122,7 @@ class Agents:
         except NoSuchRow:
             raise NotFound("agent.not_found") from None
 
-    async def grants(self, caller: Caller, agent_id: str) -> Sequence[str]:
+    async def grants(self, caller: Caller, agent_id: str) -> list[str]:
         """Ids of the accounts that the agent is granted to."""
         await self._writable(caller, agent_id)
         return await self._agents.grants(agent_id)

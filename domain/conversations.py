@@ -1,0 +1,259 @@
+"""Conversations: who may read, find, share, rename and delete them.
+
+A conversation is its owner's alone; administrators see all. It is named by its owner's session id
+or by its id. What is invisible and what is missing look alike.
+"""
+
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+
+from domain.caller import Caller
+from domain.deeds import deed
+from domain.errors import Conflict, Forbidden, NotFound, Unusable
+from domain.ids import uuid7
+from storage.conversations import (
+    Conversation,
+    ConversationStore,
+    Message,
+    MessageClash,
+    NewMessage,
+    Shared,
+    Sort,
+)
+from storage.database import Database, NoSuchRow, T, Unit
+from storage.events import Event, EventLog
+
+TITLE_MAX = 50
+"""Characters of a title that is made of what a user said."""
+
+THOUGHTS = frozenset({"reasoning_content", "thinking"})
+"""Types of messages that an assistant did not say to anyone."""
+
+
+class Page(msgspec.Struct, frozen=True):
+    """One page of conversations; `page` counts from 1."""
+
+    rows: list[Conversation]
+    total: int
+    page: int
+    page_size: int
+
+    @property
+    def pages(self) -> int:
+        return -(-self.total // self.page_size)
+
+    @property
+    def has_next(self) -> bool:
+        return self.page < self.pages
+
+    @property
+    def has_previous(self) -> bool:
+        return self.page > 1
+
+
+class Transcript(msgspec.Struct, frozen=True):
+    """A conversation with its messages. `next_line` is the number of lines that its latest run
+    has shown, where a client that has read these messages goes on reading."""
+
+    conversation: Conversation
+    messages: list[Message]
+    next_line: int
+
+
+class Conversations:
+    """Conversations of every account.
+
+    `lines_of` tells how many lines a run has shown; `stop_runs` ends the live runs of a
+    conversation and returns when they have ended. Methods that take a caller and a key raise
+    NotFound("conversation.not_found").
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        conversations: ConversationStore,
+        log: EventLog,
+        *,
+        lines_of: Callable[[str], Awaitable[int]],
+        stop_runs: Callable[[str], Awaitable[object]],
+    ) -> None:
+        self._database = database
+        self._conversations = conversations
+        self._log = log
+        self._lines_of = lines_of
+        self._stop_runs = stop_runs
+
+    # --- reading --------------------------------------------------------------------------
+
+    async def find(self, caller: Caller, key: str) -> Conversation:
+        """The caller's conversation of that session id, else of that id; an administrator's
+        look reaches every account's."""
+        if caller.is_admin:
+            found = await self._conversations.find_any(caller.user_id, key)
+        else:
+            found = await self._conversations.find(caller.user_id, key)
+        if found is None:
+            raise NotFound("conversation.not_found")
+        return found
+
+    async def page(
+        self,
+        caller: Caller,
+        *,
+        page: int = 1,
+        page_size: int = 10,
+        user_id: str | None = None,
+        search: str | None = None,
+        agent_id: str | None = None,
+        sort: Sort = "date",
+    ) -> Page:
+        """A page of the caller's conversations; of an administrator's choice of account, or of
+        all accounts'. Raises Forbidden("conversation.other_user")."""
+        if user_id and user_id != caller.user_id and not caller.is_admin:
+            raise Forbidden("conversation.other_user")
+        rows, total = await self._conversations.page(
+            (user_id or None) if caller.is_admin else caller.user_id,
+            limit=page_size,
+            offset=(page - 1) * page_size,
+            sort=sort,
+            agent_id=agent_id or None,
+            search=(search or "").strip(),
+        )
+        return Page(rows, total, page, page_size)
+
+    async def transcript(self, caller: Caller, key: str) -> Transcript:
+        """The conversation with every message.
+
+        The line is read before the messages: what a live run adds in between is then shown twice
+        under one message id rather than never.
+        """
+        found = await self.find(caller, key)
+        line = await self._lines_of(found.latest_run_id) if found.latest_run_id else 0
+        return Transcript(found, await self._conversations.messages(found.id), line)
+
+    async def shared(self, caller: Caller, key: str) -> tuple[Shared, list[Message]]:
+        """What users and assistants said in a conversation: under the id of its share for
+        anyone, under its session id or id for its owner."""
+        found = await self._conversations.find_shared(caller.user_id, key)
+        if found is None:
+            raise NotFound("conversation.not_found")
+        said = await self._conversations.said(found.id)
+        return found, [message for message in said if message.type not in THOUGHTS]
+
+    # --- writing --------------------------------------------------------------------------
+
+    async def rename(self, caller: Caller, key: str, title: str) -> Conversation:
+        """Give it another title. Raises Unusable("conversation.title_empty")."""
+        title = title.strip()
+        if not title:
+            raise Unusable("conversation.title_empty")
+        found = await self.find(caller, key)
+
+        def unit() -> Unit[Conversation]:
+            renamed = yield from self._conversations.rename(found.id, title)
+            yield from self._tell(found, deed("conversation.renamed", caller, title=title))
+            return renamed
+
+        return await self._write(unit)
+
+    async def delete(self, caller: Caller, key: str) -> Conversation:
+        """End its runs, then remove it with its messages, shares, runs and their events."""
+        found = await self.find(caller, key)
+        await self._stop_runs(found.id)
+        told = deed("conversation.deleted", caller, conversation_id=found.id)
+
+        def unit() -> Unit[Conversation]:
+            run_ids = yield from self._conversations.delete(found.id)
+            runs = [f"run:{run_id}" for run_id in run_ids]
+            yield from self._log.delete([*runs, f"conversation:{found.id}"])
+            yield from self._log.append(f"user:{found.owner_id}", [told])
+            return found
+
+        return await self._write(unit)
+
+    async def share(self, caller: Caller, key: str) -> str:
+        """Let whoever knows the returned id, of 128 random bits, read what was said. A
+        conversation that is shared already keeps its id."""
+        found = await self.find(caller, key)
+        fresh = secrets.token_hex(16)
+
+        def unit() -> Unit[str]:
+            share_id, begun = yield from self._conversations.share(found.owner_id, found.id, fresh)
+            if begun:
+                yield from self._tell(found, deed("conversation.shared", caller))
+            return share_id
+
+        return await self._write(unit)
+
+    async def unshare(self, caller: Caller, key: str) -> Conversation:
+        """End its share; without one nothing happens."""
+        found = await self.find(caller, key)
+
+        def unit() -> Unit[Conversation]:
+            if (yield from self._conversations.unshare(found.id)):
+                yield from self._tell(found, deed("conversation.unshared", caller))
+            return found
+
+        return await self._write(unit)
+
+    # --- parts of a run's units ---------------------------------------------------------------
+
+    def ensure(
+        self,
+        caller: Caller,
+        session_id: str | None,
+        *,
+        agent_id: str | None,
+        agent_name: str | None,
+        title: str = "",
+    ) -> Unit[Conversation]:
+        """The caller's conversation of that session id (or id), made if there is none; without a
+        session id a new one, whose session id is its id."""
+        fresh = uuid7()
+        found, made = yield from self._conversations.ensure(
+            caller.user_id,
+            fresh,
+            session_id or fresh,
+            agent_id=agent_id,
+            agent_name=agent_name,
+            title=title,
+        )
+        if made:
+            told = deed("conversation.created", caller, title=title, agent_id=agent_id)
+            yield from self._tell(found, told)
+        return found
+
+    def add_messages(
+        self, caller: Caller, conversation: Conversation, fresh: Sequence[NewMessage]
+    ) -> Unit[list[NewMessage]]:
+        """Keep messages behind those that are there; returns those that were not there yet.
+
+        A message whose id and words are there already is the same message, kept once. Raises
+        Conflict("conversation.message_exists") where an id already names another message.
+        """
+        try:
+            added = yield from self._conversations.add_messages(conversation.id, fresh)
+        except MessageClash as clash:
+            raise Conflict("conversation.message_exists", message_id=clash.message_id) from None
+        if added:
+            ids = [message.message_id for message in added]
+            told = deed("conversation.messages_added", caller, message_ids=ids)
+            yield from self._tell(conversation, told)
+        return added
+
+    def _tell(self, conversation: Conversation, event: Event) -> Unit[None]:
+        yield from self._log.append(f"conversation:{conversation.id}", [event])
+
+    async def _write(self, unit: Callable[[], Unit[T]]) -> T:
+        try:
+            return await self._database.write(unit)
+        except NoSuchRow:
+            raise NotFound("conversation.not_found") from None
+
+
+def title_of(said: str) -> str:
+    """A title made of what a user said first: its first words, at most TITLE_MAX characters."""
+    words = " ".join(said[: 4 * TITLE_MAX].split())
+    return words if len(words) <= TITLE_MAX else words[: TITLE_MAX - 1].rstrip() + "…"
