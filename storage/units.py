@@ -1,9 +1,13 @@
 """What both executors do with units of work."""
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, NoReturn
 
 from storage.database import StorageError, T, Unit
+
+CLOSING: ContextVar[Callable[[], Unit[None]] | None] = ContextVar("closing", default=None)
+"""A sub-unit that ends every unit written in this context (storage.idempotency.attached)."""
 
 
 class WentOn(RuntimeError):
@@ -26,5 +30,14 @@ def refuse(unit: Unit[Any], error: StorageError) -> NoReturn:
 
 
 def closed_by(unit: Callable[[], Unit[T]]) -> Callable[[], Unit[T]]:
-    """The unit as it is to be run."""
-    return unit
+    """The unit as it is to be run: with what closes every unit of this context."""
+    closing = CLOSING.get()
+    if closing is None:
+        return unit
+
+    def closed() -> Unit[T]:
+        result = yield from unit()
+        yield from closing()
+        return result
+
+    return closed
