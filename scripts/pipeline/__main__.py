@@ -3,14 +3,14 @@
 import argparse
 import gzip
 import sys
-import tempfile
+import zlib
 from pathlib import Path
 
 import brotli
 
 from scripts.pipeline import checks, handlers, parity
 from scripts.pipeline.bundle import Bundle, Unbundled, bundle, encoded, unused_shared
-from scripts.pipeline.models import NotGenerated, models
+from scripts.pipeline.models import NotGenerated, misfits, models
 from scripts.pipeline.routes import routes
 from scripts.pipeline.source import Unreadable
 
@@ -36,43 +36,43 @@ def bundles(root: Path) -> list[Bundle]:
     return made
 
 
-def generate(made: list[Bundle], target: Path) -> None:
-    """Write `target` anew: all that is generated from the bundles, and nothing else.
-
-    Everything is made before anything is written. Raises NotGenerated.
-    """
+def generate(made: list[Bundle]) -> dict[str, bytes]:
+    """All files of generated/ by name, and nothing else. Raises NotGenerated."""
     files: dict[str, bytes] = {"__init__.py": b""}
-    for contract, document, *_ in made:
+    for bundled in made:
+        contract, document = bundled.contract, bundled.document
         files[f"{contract}/__init__.py"] = b""
         files[f"{contract}/models.py"] = models(contract, document).encode()
         files[f"{contract}/routes.py"] = routes(contract, document).encode()
         for name, content in encoded(document).items():
             files[f"{contract}/{name}"] = content
-    for stray in _contents(target).keys() - files.keys():
+    return files
+
+
+def write(files: dict[str, bytes], target: Path) -> None:
+    """Make `target` hold exactly `files`; what is the same already is not touched."""
+    held = _contents(target)
+    for stray in held.keys() - files.keys():
         (target / stray).unlink()
     for name, content in files.items():
-        file = target / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if not file.exists() or file.read_bytes() != content:
-            file.write_bytes(content)
+        if held.get(name) != content:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (target / name).write_bytes(content)
 
 
-def drift(made: list[Bundle], committed: Path) -> list[str]:
-    """What differs between `committed` and what the bundles give, file by file."""
-    with tempfile.TemporaryDirectory() as directory:
-        fresh = Path(directory) / "generated"
-        generate(made, fresh)
-        ours, theirs = _contents(fresh), _contents(committed)
+def drift(files: dict[str, bytes], committed: Path) -> list[str]:
+    """What differs between `committed` and what would be written, file by file."""
+    held = _contents(committed)
     return [
         f"generated/{name}: "
-        + ("missing" if name not in theirs else "stale" if name in ours else "no longer generated")
+        + ("missing" if name not in held else "stale" if name in files else "not generated")
         + "; run scripts/generate"
-        for name in sorted(ours.keys() | theirs.keys())
-        if ours.get(name) != theirs.get(name)
+        for name in sorted(files.keys() | held.keys())
+        if name not in files or name not in held or _plain(name, files) != _plain(name, held)
     ]
 
 
-def judge(root: Path, made: list[Bundle]) -> list[str]:
+def judge(root: Path, made: list[Bundle], files: dict[str, bytes]) -> list[str]:
     """Everything that the specs and the tables next to them do wrong."""
     problems = [problem for each in made for problem in each.unused]
     problems += unused_shared(root / "openapi", made)
@@ -80,6 +80,9 @@ def judge(root: Path, made: list[Bundle]) -> list[str]:
         problems += checks.run(made, checks.Surroundings.read(root))
     except Unreadable as error:
         problems.append(f"openapi/verbs.yaml: {error}")
+    for each in made:
+        module = files[f"{each.contract}/models.py"].decode()
+        problems += misfits(each.contract, each.document, module)
     problems += parity.check(root / "contracts", made)
     return problems
 
@@ -95,19 +98,17 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     check = parser.parse_args(arguments).check
     try:
         made = bundles(root)
-        if check:
-            problems = drift(made, root / "generated")
-        else:
-            problems = []
-            generate(made, root / "generated")
+        files = generate(made)
     except Unbundled as error:
         problems = error.problems
     except NotGenerated as error:
         problems = [str(error)]
     else:
-        problems += judge(root, made)
+        problems = judge(root, made, files)
         if check:
-            problems += handlers.check(made)
+            problems += drift(files, root / "generated") + handlers.check(made)
+        else:
+            write(files, root / "generated")
     for problem in problems:
         print(problem, file=sys.stderr)
     print(f"{len(problems)} problems" if problems else "generated/ is true to openapi/")
@@ -115,13 +116,20 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
-    """Files by name. Compressed ones count as what they hold: another zlib packs differently."""
-    unpack = {".gz": gzip.decompress, ".br": brotli.decompress}
     return {
-        str(file.relative_to(folder)): unpack.get(file.suffix, bytes)(file.read_bytes())
+        str(file.relative_to(folder)): file.read_bytes()
         for file in folder.rglob("*")
         if file.is_file() and "__pycache__" not in file.parts
     }
+
+
+def _plain(name: str, files: dict[str, bytes]) -> bytes:
+    """A file's bytes; of a compressed one, what it holds: another zlib packs differently."""
+    unpack = {".gz": gzip.decompress, ".br": brotli.decompress}.get(Path(name).suffix, bytes)
+    try:
+        return unpack(files[name])
+    except (OSError, EOFError, zlib.error, brotli.error):
+        return b"not what it claims to be"
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 from scripts.pipeline.bundle import Bundle
 from scripts.pipeline.operations import Operation, operations, parameter_name
 
-FROM_LANE = frozenset({"quartet", "caller", "body", "origin"})
+FROM_LANE = frozenset({"quartet", "caller", "body", "origin", "if_match"})
 """What every handler may name; the rest of its arguments are parameters of the operation."""
 
 READ_BY_LANE = frozenset(

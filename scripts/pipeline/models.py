@@ -9,9 +9,13 @@ import ast
 import json
 import subprocess
 import sys
+import types
+from collections.abc import Iterator
 from typing import Any
 
-from scripts.pipeline.operations import JSON, Operation
+import msgspec
+
+from scripts.pipeline.operations import JSON, Operation, operations
 
 OPTIONS = (
     "--input-file-type=openapi",
@@ -98,6 +102,32 @@ def body_model(operation: Operation) -> str | None:
     if is_free_map(operation.follow(schema)):
         return "dict"
     return f"models.{schema['$ref'].rpartition('/')[2]}" if "$ref" in schema else "dict"
+
+
+def misfits(contract: str, document: dict[str, Any], module: str) -> Iterator[str]:
+    """Bodies that msgspec cannot read into the Structs of `module` (the source of models.py): types
+    it refuses, such as a union of untagged Structs, and examples that do not convert."""
+    name = f"generated.{contract}.models.tried"
+    tried = types.ModuleType(name)
+    sys.modules[name] = tried  # msgspec looks the annotations up there
+    try:
+        exec(compile(module, name, "exec"), vars(tried))
+        for operation in operations(document, aliases=False):
+            model = body_model(operation)
+            if model is None or model == "dict":
+                continue
+            struct = getattr(tried, model.removeprefix("models."))
+            media = operation.body["content"][JSON]
+            shown = [each["value"] for each in media.get("examples", {}).values()]
+            shown += [media["example"]] if "example" in media else []
+            try:
+                msgspec.json.Decoder(struct)
+                for example in shown:
+                    msgspec.convert(example, struct)
+            except (TypeError, NameError, msgspec.ValidationError) as error:
+                yield f"{contract}: {operation}: {model}: {error}"
+    finally:
+        del sys.modules[name]
 
 
 def is_free_map(schema: dict[str, Any]) -> bool:

@@ -94,11 +94,11 @@ def follow(document: dict[str, Any], node: Any) -> dict[str, Any]:
     return node if isinstance(node, dict) else {}
 
 
-def operations(document: dict[str, Any]) -> Iterator[Operation]:
-    """Every operation of a document, in its order."""
+def operations(document: dict[str, Any], *, aliases: bool = True) -> Iterator[Operation]:
+    """Every operation of a document, in its order; `aliases=False` leaves aliases out."""
     for path, item in document.get("paths", {}).items():
         for method in METHODS:
-            if method in item:
+            if method in item and (aliases or "x-alias-of" not in item[method]):
                 yield Operation(document, path, method, item[method], item.get("parameters", []))
 
 

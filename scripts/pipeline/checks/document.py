@@ -36,6 +36,7 @@ _ONE_OF = {
 }
 _TEXT = ("x-alias-of", "x-idempotency-reason")
 _CODES = ("x-soft", "x-code")
+_PARAMETER = ("x-tail", "x-commas")
 _OPERATION = frozenset((*_ONE_OF, *_TEXT, *_CODES))
 _NAMES = frozenset({"properties", "headers", "examples", "mapping", "schemas", "parameters"})
 _LITERAL = frozenset({"example", "value", "default", "enum"})
@@ -68,13 +69,13 @@ def extensions(bundle: Bundle, around: "Surroundings") -> Iterator[str]:
     for operation in operations(bundle.document):
         placed.add(id(operation.raw))
         for key in operation.raw:
-            if key.startswith("x-"):
+            if key.startswith("x-") and (key == "x-alias-of" or not operation.alias_of):
                 for problem in _value(key, operation.raw, around):
                     yield f"{operation}: {problem}"
         for parameter in operation.parameters:
             placed.add(id(parameter))
             for key in parameter:
-                if key.startswith("x-") and (key != "x-tail" or parameter[key] is not True):
+                if key.startswith("x-") and (key not in _PARAMETER or parameter[key] is not True):
                     yield f"{operation}: parameter {parameter.get('name')}: {key} is not known"
     for where, key in _strays(bundle.document, "", placed):
         yield f"{where}: {key} is not known here"

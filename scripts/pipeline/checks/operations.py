@@ -103,7 +103,7 @@ def prose(bundle: Bundle, around: "Surroundings") -> Iterator[str]:
 def roles(bundle: Bundle, around: "Surroundings") -> Iterator[str]:
     """`security` stands on every operation; `x-role` where and only where it is not public."""
     schemes = bundle.document.get("components", {}).get("securitySchemes", {})
-    for operation in operations(bundle.document):
+    for operation in operations(bundle.document, aliases=False):
         security = operation.raw.get("security")
         if security is None:
             yield f"{operation}: no security (a public operation says `security: []`)"
@@ -137,7 +137,7 @@ def parameters(bundle: Bundle, around: "Surroundings") -> Iterator[str]:
 
 def bodies(bundle: Bundle, around: "Surroundings") -> Iterator[str]:
     """A body says whether it is required and shows itself; a JSON body has a name or is free."""
-    for operation in operations(bundle.document):
+    for operation in operations(bundle.document, aliases=False):
         if not operation.body:
             continue
         if "required" not in operation.body:
@@ -154,7 +154,7 @@ def bodies(bundle: Bundle, around: "Surroundings") -> Iterator[str]:
 
 def statuses(bundle: Bundle, around: "Surroundings") -> Iterator[str]:
     """The statuses that follow from the operation are declared; each 4xx gives its reasons."""
-    for operation in operations(bundle.document):
+    for operation in operations(bundle.document, aliases=False):
         declared = operation.responses
         for status in sorted(implied_statuses(operation) - set(declared)):
             yield f"{operation}: {status} is not declared"
@@ -179,13 +179,12 @@ def implied_statuses(operation: Operation) -> set[str]:
     raw = operation.raw
     reads = operation.method in _READS
     private = bool(raw.get("security"))
-    writes = not reads and raw.get("x-effect") != "read"
     keyed = honours_key(operation)
     implied = {"500"}
     if operation.body:
         implied |= {"400", "413", "415"}
     if keyed:
-        implied |= {"400", "409"}
+        implied |= {"400", "409", "507"}
     if private:
         implied |= {"401", "503"}
     if raw.get("x-role") == "admin" or (private and not reads):
@@ -199,8 +198,6 @@ def implied_statuses(operation: Operation) -> set[str]:
         implied.add("422")
     if "x-rate-limit" in raw:
         implied.add("429")
-    if writes:
-        implied |= {"503", "507"}
     return implied
 
 
@@ -215,7 +212,7 @@ def honours_key(operation: Operation) -> bool:
 
 def idempotency(bundle: Bundle, around: "Surroundings") -> Iterator[str]:
     """The key is a documented parameter exactly where it works; elsewhere there is a reason."""
-    for operation in operations(bundle.document):
+    for operation in operations(bundle.document, aliases=False):
         raw = operation.raw
         documented = any(each.get("name") == "Idempotency-Key" for each in operation.parameters)
         if documented != honours_key(operation):
@@ -230,7 +227,7 @@ def idempotency(bundle: Bundle, around: "Surroundings") -> Iterator[str]:
 
 def soft_errors(bundle: Bundle, around: "Surroundings") -> Iterator[str]:
     """`x-soft` and an alternative of the 200 with those codes stand together."""
-    for operation in operations(bundle.document):
+    for operation in operations(bundle.document, aliases=False):
         soft = set(operation.raw.get("x-soft", {}).values())
         shown = _codes(operation, "200") - {200}
         if soft - shown:
@@ -241,7 +238,7 @@ def soft_errors(bundle: Bundle, around: "Surroundings") -> Iterator[str]:
 
 def business_codes(bundle: Bundle, around: "Surroundings") -> Iterator[str]:
     """A kind of `x-code` has its HTTP status declared, with that code in the body's schema."""
-    for operation in operations(bundle.document):
+    for operation in operations(bundle.document, aliases=False):
         for kind, code in operation.raw.get("x-code", {}).items():
             if kind not in KIND_STATUS:
                 continue

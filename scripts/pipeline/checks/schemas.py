@@ -3,17 +3,15 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jsonschema_rs
-
 from scripts.pipeline.bundle import Bundle
 from scripts.pipeline.operations import follow, operations
+from server.lane.schemas import Schemas, Violation
 
 if TYPE_CHECKING:
     from scripts.pipeline.checks import Surroundings
 
 _LISTS = ("oneOf", "anyOf", "allOf")
 _SINGLE = ("items", "additionalProperties", "not")
-_BASE = "urn:contract"
 
 
 class Site(NamedTuple):
@@ -63,55 +61,29 @@ def nullable(bundle: Bundle, around: "Surroundings") -> Iterator[str]:
     for where, schema in _everywhere(bundle):
         if schema.get("nullable") and None not in schema.get("enum", (None,)):
             yield f"{where}: nullable, and its enum does not list null"
+        if schema.get("nullable") and "type" in schema and any(key in schema for key in _LISTS):
+            yield f"{where}: nullable beside type and alternatives: say null in one place"
         if "default" in schema and schema["default"] is None:
             yield f"{where}: default null: absent and null are two things"
 
 
 def examples(bundle: Bundle, around: "Surroundings") -> Iterator[str]:
-    """Every example of a schema, body or parameter fits its schema, formats included."""
-    registry = jsonschema_rs.Registry(
-        [(_BASE, {"components": _plain(bundle.document.get("components", {}))})],
-        draft=jsonschema_rs.Draft4,
-    )
-    seen: set[int] = set()
+    """Every example of a schema, body or parameter fits its schema as the server reads that."""
+    schemas = Schemas(bundle.contract, bundle.document)
     for site, value in _examples(bundle):
-        if id(value) in seen and isinstance(value, dict):
-            continue
-        seen.add(id(value))
-        validator = jsonschema_rs.Draft4Validator(
-            _plain(site.schema), registry=registry, validate_formats=True
-        )
-        for error in validator.iter_errors(value):
-            place = "/".join(map(str, error.instance_path))
-            yield f"{site.where}: the example{place and ' at ' + place}: {error.message[:200]}"
-            break
-
-
-def _plain(schema: Any, names: bool = False) -> Any:
-    """A schema of OpenAPI 3.0 as one of JSON Schema draft 4, which knows no `nullable`."""
-    if isinstance(schema, list):
-        return [_plain(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    if "$ref" in schema and not names:
-        return {"$ref": f"{_BASE}{schema['$ref']}"}
-    plain = {
-        key: value
-        if key in {"enum", "default", "example", "required"} and not names
-        else _plain(value, names=not names and key == "properties")
-        for key, value in schema.items()
-        if names or key not in {"nullable", "discriminator", "example", "xml", "externalDocs"}
-    }
-    if schema.get("nullable") is True and not names:
-        return {"anyOf": [{"type": "null"}, plain]}
-    return plain
+        try:
+            schemas.validator(site.schema, "example").check(value)
+        except Violation as violation:
+            first = violation.errors[0]
+            place = ".".join(map(str, first["loc"]))
+            yield f"{site.where}: {place}: {first['msg']}"
 
 
 def _examples(bundle: Bundle) -> Iterator[tuple[Site, Any]]:
     for site in _everywhere(bundle):
         if "example" in site.schema:
             yield site, site.schema["example"]
-    for operation in operations(bundle.document):
+    for operation in operations(bundle.document, aliases=False):
         holders = [(f"parameter {each.get('name')}", each) for each in operation.parameters]
         holders += [("body", media) for media in operation.body.get("content", {}).values()]
         for status, response in operation.responses.items():
@@ -128,13 +100,13 @@ def _examples(bundle: Bundle) -> Iterator[tuple[Site, Any]]:
 
 
 def _request_roots(bundle: Bundle) -> Iterator[Site]:
-    for operation in operations(bundle.document):
+    for operation in operations(bundle.document, aliases=False):
         for media_type, media in operation.body.get("content", {}).items():
             yield Site(f"{operation}: {media_type} body", media.get("schema", {}))
 
 
 def _response_roots(bundle: Bundle) -> Iterator[Site]:
-    for operation in operations(bundle.document):
+    for operation in operations(bundle.document, aliases=False):
         for status, response in operation.responses.items():
             for media in response.get("content", {}).values():
                 yield Site(f"{operation}: {status}", media.get("schema", {}))
@@ -143,7 +115,7 @@ def _response_roots(bundle: Bundle) -> Iterator[Site]:
 def _everywhere(bundle: Bundle) -> Iterator[Site]:
     """Every schema that is written anywhere, each once."""
     roots = [*_request_roots(bundle), *_response_roots(bundle)]
-    for operation in operations(bundle.document):
+    for operation in operations(bundle.document, aliases=False):
         for parameter in operation.parameters:
             where = f"{operation}: parameter {parameter.get('name')}"
             roots.append(Site(where, parameter.get("schema", {})))
