@@ -52,11 +52,13 @@ class Application(ConnexionMiddleware):
 def generated_contract(name: str, around: Around) -> Contract:
     """A contract from generated/<name>: its document and its routes."""
     routes = importlib.import_module(f"generated.{name}.routes")
+    chat = importlib.import_module(f"handlers.{name}.chat")
     return Contract(
         name,
         load_document(GENERATED / name),
         Routes(routes.HANDLERS, routes.ALIASES, routes.BODIES, routes.ENVELOPED),
         around,
+        chat.replay_run,
     )
 
 

@@ -11,7 +11,7 @@ from connexion.resolver import Resolution, Resolver
 from connexion.spec import OpenAPISpecification
 from starlette.types import Receive, Scope, Send
 
-from server.lane.operation import Around, BindingError, Operation
+from server.lane.operation import Around, BindingError, Operation, ReplayRun
 from server.lane.router import Router
 from server.lane.schemas import Schemas
 from server.lane.shapes import SHAPES, Shape
@@ -73,7 +73,14 @@ class _LaneAPI(AbstractRoutingAPI[Operation]):
 class Contract:
     """A contract's name, shape, document and compiled operations."""
 
-    def __init__(self, name: str, document: dict[str, Any], routes: Routes, around: Around) -> None:
+    def __init__(
+        self,
+        name: str,
+        document: dict[str, Any],
+        routes: Routes,
+        around: Around,
+        replay_run: ReplayRun | None = None,
+    ) -> None:
         self.name = name
         self.document = document
         self.shape: Shape = SHAPES[name]
@@ -81,6 +88,7 @@ class Contract:
         self.operations: dict[str, Operation] = {}
         self._routes = routes
         self._around = around
+        self._replay_run = replay_run
         self._schemas = Schemas(name, document)
 
     @property
@@ -104,6 +112,7 @@ class Contract:
             shape=self.shape,
             schemas=self._schemas,
             around=self._around,
+            replay_run=self._replay_run,
         )
 
     def _raw(self, operation: AbstractOperation) -> dict[str, Any]:

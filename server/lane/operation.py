@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,7 +18,7 @@ from handlers.wire import Answer, Redirect, Stream, Text
 from server.lane import bodies, forms
 from server.lane.access import Access, Door
 from server.lane.errors import refusal_of
-from server.lane.idempotency import Idempotency, Key
+from server.lane.idempotency import Idempotency, Key, Rendered
 from server.lane.measures import Measures
 from server.lane.origin import Proxies, language_of, origin_of
 from server.lane.parameters import Plan
@@ -26,6 +26,7 @@ from server.lane.rates import Rates
 from server.lane.refusals import Refusal
 from server.lane.replies import (
     JSON,
+    TEXT,
     Drain,
     ResponseCheck,
     encode,
@@ -45,6 +46,10 @@ _ONCE = frozenset(
     {b"authorization", b"content-length", b"content-type", b"cookie", b"host", b"idempotency-key"}
 )
 _GIVEN = frozenset({"quartet", "caller", "body", "origin", "if_match"})
+
+
+ReplayRun = Callable[[Any, Caller, str], Awaitable[Stream]]
+"""(quartet, caller, run id) → that run's stream from its first line, in the contract's lines."""
 
 
 class BindingError(Exception):
@@ -92,6 +97,7 @@ class Operation:
         shape: Shape,
         schemas: Schemas,
         around: Around,
+        replay_run: ReplayRun | None = None,
     ) -> None:
         self.operation_id = operation_id
         self.method = method
@@ -101,6 +107,7 @@ class Operation:
         self._handler = handler
         self._shape = shape
         self._enveloped = enveloped
+        self._replay_run = replay_run
         self._around = around
         self._plan = Plan(parameters, path, schemas)
         self._has_parameters = bool(parameters)
@@ -284,15 +291,7 @@ class Operation:
     ) -> None:
         """A handler's result onto the wire."""
         if type(result) is Stream:
-            await send_stream(
-                send,
-                receive,
-                result.source,
-                result.media_type.encode(),
-                request_id,
-                [(n.encode(), v.encode()) for n, v in result.headers],
-                self._around.drain,
-            )
+            await self._send_stream(send, receive, request_id, result, [])
             return
         status, media, body, extra = self._render(result, headers)
         await send_body(
@@ -305,9 +304,25 @@ class Operation:
             bodyless=status == 304 or scope["method"] == "HEAD",
         )
 
-    def _render(
-        self, result: Any, headers: Mapping[bytes, bytes]
-    ) -> tuple[int, bytes, bytes, list[tuple[bytes, bytes]]]:
+    async def _send_stream(
+        self,
+        send: Send,
+        receive: Receive,
+        request_id: bytes,
+        stream: Stream,
+        extra: list[tuple[bytes, bytes]],
+    ) -> None:
+        await send_stream(
+            send,
+            receive,
+            stream.source,
+            stream.media_type.encode(),
+            request_id,
+            [*((n.encode(), v.encode()) for n, v in stream.headers), *extra],
+            self._around.drain,
+        )
+
+    def _render(self, result: Any, headers: Mapping[bytes, bytes]) -> Rendered:
         """Status, media type, body and further headers of a result that is not a stream."""
         extra: list[tuple[bytes, bytes]] = []
         status = self._status
@@ -319,16 +334,16 @@ class Operation:
                 tag = b'"%d"' % result.version
                 extra.append((b"etag", tag))
                 if self.method == "GET" and _matches(headers.get(b"if-none-match"), tag):
-                    return 304, JSON, b"", extra
+                    return Rendered(304, JSON, b"", extra)
             result = result.data
         elif type(result) is Redirect:
             extra = [(b"location", result.location.encode())]
-            return status, b"text/plain; charset=utf-8", b"", extra
+            return Rendered(status, TEXT, b"", extra)
         elif type(result) is Text:
             body = result.text.encode()
             if self._check is not None:
                 self._check(status, "text/plain", body)
-            return status, b"text/plain; charset=utf-8", body, extra
+            return Rendered(status, TEXT, body, extra)
         body = encode(result)
         if self._enveloped:
             body = self._shape.success(body)
@@ -336,7 +351,7 @@ class Operation:
             extra.extend(_language(headers))
         if self._check is not None:
             self._check(status, "application/json", body)
-        return status, JSON, body, extra
+        return Rendered(status, JSON, body, extra)
 
     async def _send_once(
         self,
@@ -355,26 +370,37 @@ class Operation:
             key,
             caller.user_id,
             self.operation_id,
-            self.method,
             scope,
             raw or forms.digest(values.get("body")),
         )
+        replay = self._replay_run
+
+        def refused(error: Exception) -> tuple[int, Rendered | None]:
+            refusal = refusal_of(error, self._soft, self._codes)
+            if refusal is None:
+                return 500, None
+            body = render_refusal(self._shape, refusal, language_of(headers))
+            extra = [*refusal.headers, *_language(headers)]
+            return refusal.status, Rendered(refusal.status, JSON, body, extra)
+
+        async def replay_run(run_id: str) -> Stream:
+            assert replay is not None
+            return await replay(self._around.quartet, caller, run_id)
+
         replayed, result = await self._around.idempotency.once(
             record,
             handle=lambda: self._handler(**values),
             render=lambda outcome: self._render(outcome, headers),
-            failed=lambda error: refusal_of(error, self._soft, self._codes),
-            attach_stream=self._around.quartet.runs.attach
-            if hasattr(self._around.quartet, "runs")
-            else None,
+            refused=refused,
+            replay_run=None if replay is None else replay_run,
         )
-        if type(result) is Stream:
-            await self._send(scope, receive, send, headers, request_id, result)
+        mark = [(b"idempotency-replayed", b"true")] if replayed else []
+        if isinstance(result, Stream):
+            await self._send_stream(send, receive, request_id, result, mark)
             return
-        status, media, body, extra = result
-        if replayed:
-            extra = [*extra, (b"idempotency-replayed", b"true")]
-        await send_body(send, status, media, body, request_id, extra)
+        await send_body(
+            send, result.status, result.media, result.body, request_id, [*result.headers, *mark]
+        )
 
     async def _fail(
         self,

@@ -25,6 +25,7 @@ STREAM_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"referrer-policy", b"no-referrer"),
 )
 JSON = b"application/json"
+TEXT = b"text/plain; charset=utf-8"
 encode = msgspec.json.Encoder().encode
 
 

@@ -17,6 +17,10 @@ MESSAGES = {
         "相同幂等键的请求仍在处理",
         "A request with this Idempotency-Key is still being processed.",
     ),
+    "request.idempotency_lost": (
+        "相同幂等键的请求已生效，但其响应已丢失",
+        "A request with this Idempotency-Key took effect, and its answer was not kept.",
+    ),
     "request.idempotency_mismatch": (
         "幂等键已用于另一个请求",
         "This Idempotency-Key was used for another request.",

@@ -1,0 +1,89 @@
+"""uvicorn's HTTP protocol with what it leaves open: a limit on headers, and on how long they take.
+
+Without the first a client can make the server keep any amount of header bytes; without the second
+it can hold a connection for ever by sending one byte now and then (Slowloris).
+"""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEADERS_TIMEOUT_S = 20.0
+_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"content-length: 0\r\nconnection: close\r\n\r\n"
+)
+_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class _HeadersTooLarge(Exception):
+    pass
+
+
+def limited(headers_max: int) -> type[HttpToolsProtocol]:
+    """The protocol class with `headers_max` bytes of URL and headers a request."""
+
+    class LimitedProtocol(HttpToolsProtocol):
+        _size = 0
+        _refused = False
+        _awaiting: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._expect_headers()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._headers_arrived()
+            super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            if not self._refused:
+                super().data_received(data)
+
+        def send_400_response(self, msg: str) -> None:
+            """httptools turns what a callback raises into its own error, which ends here."""
+            if self._size > headers_max:
+                self._refuse(_TOO_LARGE)
+            else:
+                super().send_400_response(msg)
+
+        def on_message_begin(self) -> None:
+            self._size = 0
+            if self._awaiting is None:
+                self._expect_headers()
+            super().on_message_begin()
+
+        def on_url(self, url: bytes) -> None:
+            self._count(len(url))
+            super().on_url(url)
+
+        def on_header(self, name: bytes, value: bytes) -> None:
+            self._count(len(name) + len(value))
+            super().on_header(name, value)
+
+        def on_headers_complete(self) -> None:
+            self._headers_arrived()
+            super().on_headers_complete()
+
+        def _count(self, size: int) -> None:
+            self._size += size
+            if self._size > headers_max:
+                raise _HeadersTooLarge
+
+        def _expect_headers(self) -> None:
+            self._awaiting = self.loop.call_later(HEADERS_TIMEOUT_S, self._refuse, _TOO_SLOW)
+
+        def _headers_arrived(self) -> None:
+            if self._awaiting is not None:
+                self._awaiting.cancel()
+                self._awaiting = None
+
+        def _refuse(self, answer: bytes) -> None:
+            self._refused = True
+            self._headers_arrived()
+            if not self.transport.is_closing():
+                self.transport.write(answer)
+                self.transport.close()
+
+    return LimitedProtocol
