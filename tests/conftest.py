@@ -66,30 +66,35 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres_template() -> Iterator[str]:
-    """The name of a PostgreSQL database with every table and no row."""
-    name = f"quartet_template_{uuid.uuid4().hex[:12]}"
-    with _administrator() as admin:
+def postgres_database() -> Iterator[str]:
+    """The URL of this process's own PostgreSQL database, migrated."""
+    name = f"quartet_test_{uuid.uuid4().hex[:12]}"
+    with administrator() as admin:
         admin.execute(f"CREATE DATABASE {name}")
     asyncio.run(migrate(f"{POSTGRES}/{name}", Path()))
-    yield name
-    with _administrator() as admin:
+    yield f"{POSTGRES}/{name}"
+    with administrator() as admin:
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
-def database_url(dialect: str, request: pytest.FixtureRequest) -> Iterator[str]:
-    """What DATABASE_URL would say for an empty, migrated database: "" on SQLite."""
+def database_url(dialect: str, request: pytest.FixtureRequest) -> str:
+    """What DATABASE_URL would say for an empty, migrated database: "" on SQLite.
+
+    On PostgreSQL it is the same database for every test of a process, emptied before each: that
+    takes 2 ms, where creating one takes 150.
+    """
     if dialect == "sqlite":
-        yield ""
-        return
-    template = request.getfixturevalue("postgres_template")
-    name = f"quartet_test_{uuid.uuid4().hex[:12]}"
-    with _administrator() as admin:
-        admin.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
-    yield f"{POSTGRES}/{name}"
-    with _administrator() as admin:
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        return ""
+    url: str = request.getfixturevalue("postgres_database")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        for table in reversed(metadata.sorted_tables):
+            connection.execute(f"DELETE FROM {table.name}".encode())
+    return url
 
 
 @pytest.fixture
@@ -109,5 +114,6 @@ async def database(database_url: str, data: Path) -> AsyncIterator[Database]:
     await opened.close()
 
 
-def _administrator() -> psycopg.Connection[tuple[object, ...]]:
+def administrator() -> psycopg.Connection[tuple[object, ...]]:
+    """A connection that may create and drop databases."""
     return psycopg.connect(f"{POSTGRES}/postgres", autocommit=True)

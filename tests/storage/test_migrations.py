@@ -3,6 +3,8 @@
 import asyncio
 import subprocess
 import sys
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,26 @@ from sqlalchemy import Engine, create_engine, inspect, text
 
 from storage.migrating import HEAD, NewerSchema, alembic_config, migrate
 from storage.schema import metadata
+from tests.conftest import POSTGRES, administrator
 
 
 @pytest.fixture
-def engine(database_url: str, data: Path) -> Any:
+def database_url(dialect: str) -> Iterator[str]:
+    """A database whose tables a test may change."""
+    if dialect == "sqlite":
+        yield ""
+        return
+    name = f"quartet_test_{uuid.uuid4().hex[:12]}"
+    with administrator() as admin:
+        admin.execute(f"CREATE DATABASE {name}")
+    asyncio.run(migrate(f"{POSTGRES}/{name}", Path()))
+    yield f"{POSTGRES}/{name}"
+    with administrator() as admin:
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def engine(database_url: str, data: Path) -> Iterator[Engine]:
     """A plain connection to the migrated database."""
     engine = create_engine(engine_url(database_url, data))
     yield engine
@@ -93,7 +111,7 @@ async def test_processes_that_start_together_wait_for_each_other(
         await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", migrating, database_url, data), stderr=subprocess.PIPE
         )
-        for _ in range(3)
+        for _ in range(2)
     ]
     for process in processes:
         _, errors = await process.communicate()
