@@ -17,6 +17,8 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from gateways.errors import ModelRefused
+
 FinishReason = Literal["stop", "length", "tool_calls", "ask", "content_filter"]
 
 
@@ -94,6 +96,15 @@ class Capabilities(msgspec.Struct, frozen=True):
     images: bool
     json_schema: bool
 
+    def require(self, call: ModelCall) -> None:
+        """Refuse a call that the model cannot serve, rather than leave a part of it out."""
+        if call.tools and not self.tools:
+            raise ModelRefused(400, "this model calls no tools")
+        if call.json_schema is not None and not self.json_schema:
+            raise ModelRefused(400, "this model follows no JSON schema")
+        if not self.images and any(image_urls(message.get("content")) for message in call.messages):
+            raise ModelRefused(400, "this model sees no images")
+
 
 class Model(Protocol):
     """Something that answers a conversation."""
@@ -103,6 +114,13 @@ class Model(Protocol):
 
     def stream(self, call: ModelCall) -> AsyncGenerator[Delta, None]:
         """The answer, as it is produced. Raises the ModelErrors of gateways.errors."""
+
+
+def image_urls(content: Any) -> list[str]:
+    """The URLs of the image parts of a message's `content`."""
+    if not isinstance(content, list | tuple):
+        return []
+    return [part["image_url"]["url"] for part in content if part.get("type") == "image_url"]
 
 
 def text_of(content: Any) -> str:

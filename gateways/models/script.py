@@ -21,9 +21,9 @@ k-th such step, and it ends its turn at the next one.
 
 Token counts are exact: one per word (a run of characters without white space), counted in every
 message's text for the input and step by step for the output; a tool call and a question count
-nothing. `max_tokens` cuts the answer after that many words. Sampling settings and a JSON schema
-have no effect: the script alone decides. The stamp of a paced token is the moment it was due, so
-that lateness of this process shows in what is measured from it.
+nothing. `max_tokens` cuts the answer after that many words. Sampling settings, tools, images and
+a JSON schema are taken and have no effect: the script alone decides. The stamp of a paced token is
+the moment it was due, so that lateness of this process shows in what is measured from it.
 """
 
 import asyncio
@@ -169,14 +169,14 @@ def count_words(messages: Sequence[Mapping[str, Any]]) -> int:
 class ScriptModel:
     """embedded/script, in process."""
 
-    capabilities = Capabilities(tools=True, images=False, json_schema=False)
+    capabilities = Capabilities(tools=True, images=True, json_schema=True)
 
     async def stream(self, call: ModelCall) -> AsyncGenerator[Delta, None]:
         """The script's deltas. Raises ModelRefused, ModelDropped, ModelCancelled."""
         turn = Turn.of(call.messages)
         steps = parse(turn.text)
         if steps is None:
-            steps = [] if turn.answered else [Say(self.echo(turn))]
+            steps = [] if turn.answered else self.unscripted(call, turn)
         output = _Output(call)
         try:
             for place, step in remaining(steps, turn.answered):
@@ -190,9 +190,9 @@ class ScriptModel:
         finally:
             output.pauses.close()
 
-    def echo(self, turn: Turn) -> str:
-        """What is said when the last user message is not a script."""
-        return turn.text
+    def unscripted(self, call: ModelCall, turn: Turn) -> list[Step]:
+        """What is done when the last user message is not a script."""
+        return [Say(turn.text)]
 
 
 class _Output:
