@@ -1,0 +1,185 @@
+"""The tools that every server has: time, calculator, web_fetch and web_search.
+
+A tool takes one JSON object and gives text. What it cannot do it says by ToolFailed; the model
+reads that and goes on. A `repeatable` tool changes nothing outside and costs nobody anything, so
+it may run again after a crash; every other call is made at most once.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Protocol
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from domain.arithmetic import Unfit, evaluate
+
+RESULT_MAX = 32_000
+"""Characters of a result that reach the model; the rest is cut, and the text says so."""
+
+Run = Callable[[Any], Awaitable[str]]
+
+
+class ToolFailed(Exception):
+    """The tool could not do what was asked; the text is for the model and the user."""
+
+
+class Page(Protocol):
+    """A fetched page as text."""
+
+    url: str
+    title: str
+    text: str
+
+
+class Hit(Protocol):
+    """One result of a web search."""
+
+    title: str
+    url: str
+    snippet: str
+
+
+class Web(Protocol):
+    """The two doors to the web. Both raise gateways.errors.GatewayError."""
+
+    async def fetch(self, url: str) -> Page: ...
+
+    async def search(self, query: str, count: int) -> Sequence[Hit]: ...
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """A tool and the shape of its arguments."""
+
+    name: str
+    description: str
+    arguments: type[msgspec.Struct]
+    run: Run
+    repeatable: bool = False
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """JSON Schema of the arguments."""
+        schema = msgspec.json.schema(self.arguments)
+        found: dict[str, Any] = dict(schema["$defs"][self.arguments.__name__])
+        found.pop("title", None)
+        return found
+
+    @property
+    def function(self) -> dict[str, Any]:
+        """As a model is told of it: OpenAI's chat completions, `tools[]`."""
+        return {
+            "type": "function",
+            "function": {
+                "name": self.name,
+                "description": self.description,
+                "parameters": self.parameters,
+            },
+        }
+
+    async def call(self, arguments: str) -> str:
+        """The result of a call, `arguments` being JSON text. Raises ToolFailed."""
+        try:
+            wanted = msgspec.json.decode(arguments or "{}", type=self.arguments)
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            raise ToolFailed(f"the arguments do not fit: {error}") from None
+        result = await self.run(wanted)
+        if len(result) > RESULT_MAX:
+            return f"{result[:RESULT_MAX]}\n[cut: {len(result) - RESULT_MAX} more characters]"
+        return result
+
+
+class Tools:
+    """Tools by name."""
+
+    def __init__(self, tools: Sequence[Tool]) -> None:
+        self._tools = {tool.name: tool for tool in tools}
+        self.names = frozenset(self._tools)
+
+    def get(self, name: str) -> Tool | None:
+        return self._tools.get(name)
+
+    def chosen(self, names: Sequence[str] | None) -> list[Tool]:
+        """Those of the names that exist, in the registry's order; None means all."""
+        if names is None:
+            return list(self._tools.values())
+        return [tool for name, tool in self._tools.items() if name in names]
+
+
+class TimeArguments(msgspec.Struct, forbid_unknown_fields=True):
+    timezone: Annotated[
+        str, msgspec.Meta(max_length=64, description="An IANA name such as Asia/Shanghai.")
+    ] = "UTC"
+
+
+class CalculatorArguments(msgspec.Struct, forbid_unknown_fields=True):
+    expression: Annotated[
+        str,
+        msgspec.Meta(
+            min_length=1,
+            max_length=500,
+            description="Arithmetic such as (2 + 3) * 4 ** 2, sqrt(2), round(pi, 3).",
+        ),
+    ]
+
+
+class WebFetchArguments(msgspec.Struct, forbid_unknown_fields=True):
+    url: Annotated[
+        str, msgspec.Meta(min_length=1, max_length=2048, description="An http or https URL.")
+    ]
+
+
+class WebSearchArguments(msgspec.Struct, forbid_unknown_fields=True):
+    query: Annotated[
+        str, msgspec.Meta(min_length=1, max_length=500, description="What to look for.")
+    ]
+    count: Annotated[int, msgspec.Meta(ge=1, le=10, description="How many results.")] = 5
+
+
+async def tell_time(wanted: TimeArguments) -> str:
+    """The time in a zone: ISO 8601 with offset, the weekday and the zone's name."""
+    try:
+        zone = UTC if wanted.timezone == "UTC" else ZoneInfo(wanted.timezone)
+    except (OSError, ValueError, KeyError):
+        raise ToolFailed(f"no such time zone: {wanted.timezone}") from None
+    now = datetime.now(zone)
+    return f"{now.isoformat(timespec='seconds')} ({now:%A}, {wanted.timezone})"
+
+
+async def calculate(wanted: CalculatorArguments) -> str:
+    """The value of an arithmetic expression."""
+    try:
+        return str(evaluate(wanted.expression))
+    except Unfit as error:
+        raise ToolFailed(str(error)) from None
+
+
+def built_in(web: Web) -> Tools:
+    """The tools that every server has."""
+
+    async def fetch(wanted: WebFetchArguments) -> str:
+        page = await web.fetch(wanted.url)
+        return f"{page.title}\n{page.url}\n\n{page.text}" if page.title else page.text
+
+    async def search(wanted: WebSearchArguments) -> str:
+        hits = await web.search(wanted.query, wanted.count)
+        if not hits:
+            return "Nothing was found."
+        return "\n\n".join(
+            f"{number}. {hit.title}\n{hit.url}\n{hit.snippet}" for number, hit in enumerate(hits, 1)
+        )
+
+    return Tools(
+        [
+            Tool("time", "Tells the current date and time.", TimeArguments, tell_time, True),
+            Tool(
+                "calculator",
+                "Evaluates an arithmetic expression exactly.",
+                CalculatorArguments,
+                calculate,
+                True,
+            ),
+            Tool("web_fetch", "Reads a web page as text.", WebFetchArguments, fetch),
+            Tool("web_search", "Searches the web.", WebSearchArguments, search),
+        ]
+    )

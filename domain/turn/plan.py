@@ -1,0 +1,248 @@
+"""What a turn was asked to do, settled once: the agent's configuration under the request's fields.
+
+A plan is kept with its run, so that a turn taken up after a restart, or in another process, goes
+on as it began although the agent was edited meanwhile.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from domain.errors import Unusable
+
+MemoryType = Literal["session", "user", "none"]
+Mode = Literal["default", "simple"]
+
+NOT_BUILT: Mapping[str, Callable[["Asked"], object]] = {
+    "agent_mode": lambda asked: asked.agent_mode in ("fibre", "team"),
+    "multi_agent": lambda asked: asked.multi_agent,
+    "custom_sub_agents": lambda asked: asked.custom_sub_agents,
+    "available_sub_agent_ids": lambda asked: asked.available_sub_agent_ids,
+    "extra_mcp_config": lambda asked: asked.extra_mcp_config,
+}
+"""Fields whose capability is not built yet, whether the request or the agent uses them."""
+
+NOT_BUILT_IN_REQUESTS: Mapping[str, Callable[["TurnRequest"], object]] = {
+    "available_skills": lambda request: request.available_skills,
+    "available_knowledge_bases": lambda request: request.available_knowledge_bases,
+}
+"""As NOT_BUILT, but an agent may name ones that do not exist: a run skips those and says so."""
+
+
+class Asked(Protocol):
+    """The fields that NOT_BUILT looks at."""
+
+    agent_mode: str | None
+    multi_agent: bool | None
+    custom_sub_agents: Sequence[Any] | None
+    available_sub_agent_ids: Sequence[str] | None
+    extra_mcp_config: Mapping[str, Any] | None
+
+
+class InputMessage(msgspec.Struct, kw_only=True):
+    """A message of a request. `content` is text, parts (`text`, `image_url`), or None."""
+
+    role: str
+    content: str | list[dict[str, Any]] | None = None
+    message_id: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: str | None = None
+
+
+class TurnRequest(msgspec.Struct, kw_only=True):
+    """A chat request in the words of the sage document (StreamRequest); None is not given."""
+
+    messages: list[InputMessage]
+    session_id: str | None = None
+    agent_id: str | None = None
+    agent_name: str | None = None
+    system_context: dict[str, Any] | None = None
+    system_prefix: str | None = None
+    deep_thinking: bool | None = None
+    max_loop_count: int | None = None
+    multi_agent: bool | None = None
+    agent_mode: str | None = None
+    more_suggest: bool | None = None
+    available_workflows: dict[str, list[str]] | None = None
+    llm_model_config: dict[str, Any] | None = None
+    available_tools: list[str] | None = None
+    available_skills: list[str] | None = None
+    available_knowledge_bases: list[str] | None = None
+    available_sub_agent_ids: list[str] | None = None
+    force_summary: bool | None = None
+    memory_type: str | None = None
+    custom_sub_agents: list[dict[str, Any]] | None = None
+    context_budget_config: dict[str, Any] | None = None
+    extra_mcp_config: dict[str, Any] | None = None
+
+
+class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`context_budget_config`: how much of the model's window the prompt may take.
+
+    Tokens are estimated at three bytes of UTF-8 each. `max_model_len` is the window (default: the
+    provider's). Earlier turns may take `history_ratio` of it and at most the latest `recent_turns`
+    of them are shown (0: as many as fit); whole turns go, oldest first. The running turn may take
+    `active_ratio`: beyond it the texts of its oldest tool results are cut. `max_new_message_ratio`
+    of the window bounds the answer. What the user says now is never cut.
+    """
+
+    max_model_len: int | None = None
+    history_ratio: float = 0.5
+    active_ratio: float = 0.4
+    max_new_message_ratio: float | None = None
+    recent_turns: int = 0
+
+    def __post_init__(self) -> None:
+        ratios = (self.history_ratio, self.active_ratio, self.max_new_message_ratio or 1.0)
+        if not all(0 < ratio <= 1 for ratio in ratios):
+            raise ValueError("a ratio lies above 0 and is at most 1")
+        if self.recent_turns < 0 or (self.max_model_len is not None and self.max_model_len < 256):
+            raise ValueError("max_model_len is at least 256 and recent_turns at least 0")
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A turn as it is carried out. JSON throughout: it is kept in the run's row.
+
+    `model` is what domain.providers resolves: `{"provider_id": …, "overrides": {…}}`. `tools`
+    None means every built-in tool. `skipped` names what the agent wants and nobody has, by kind.
+    """
+
+    agent_name: str = ""
+    system_prefix: str = ""
+    system_context: dict[str, Any] = {}
+    workflows: dict[str, list[str]] = {}
+    tools: list[str] | None = None
+    memory_type: MemoryType = "session"
+    mode: Mode = "default"
+    max_loop_count: int = 10
+    deep_thinking: bool = False
+    force_summary: bool = False
+    more_suggest: bool = False
+    budget: Budget = Budget()
+    model: dict[str, Any] = {}
+    language: str = "zh"
+    skipped: dict[str, list[str]] = {}
+
+
+class AgentConfig(Protocol):
+    """What a plan takes from an agent: a row of `agents`."""
+
+    name: str
+    system_prefix: str | None
+    system_context: dict[str, Any] | None
+    workflows: dict[str, list[str]] | None
+    tools: list[str] | None
+    sub_agent_ids: list[str] | None
+    skills: list[str] | None
+    knowledge_bases: list[str] | None
+    memory_type: str | None
+    max_loop_count: int | None
+    deep_thinking: bool
+    multi_agent: bool
+    mode: str | None
+
+
+class _Bound(msgspec.Struct):
+    """What the request and the agent together ask for."""
+
+    agent_mode: str | None
+    multi_agent: bool | None
+    custom_sub_agents: Sequence[Any] | None
+    available_sub_agent_ids: Sequence[str] | None
+    extra_mcp_config: Mapping[str, Any] | None
+
+
+class LoopLimits(msgspec.Struct, frozen=True):
+    """How many model calls a turn makes when nobody says, and at most."""
+
+    default: int = 10
+    cap: int = 50
+
+
+def settle(
+    request: TurnRequest,
+    agent: AgentConfig | None,
+    *,
+    limits: LoopLimits,
+    built_in: frozenset[str],
+    model: dict[str, Any],
+    language: str,
+    with_tools: bool = True,
+) -> Plan:
+    """The plan of a request to an agent; of two values the request's counts.
+
+    Raises Unusable: chat.not_built (field), chat.memory_type, chat.context_budget, chat.loop_count.
+    """
+    _refuse_unbuilt(request, agent)
+    memory = request.memory_type or (agent and agent.memory_type) or "session"
+    if memory not in ("session", "user", "none"):
+        raise Unusable("chat.memory_type", value=memory[:64])
+    loops = request.max_loop_count or (agent and agent.max_loop_count) or limits.default
+    if loops < 1:
+        raise Unusable("chat.loop_count")
+    wanted = request.available_tools or (agent and agent.tools) or None
+    return Plan(
+        agent_name=request.agent_name or (agent.name if agent else ""),
+        system_prefix=request.system_prefix or (agent and agent.system_prefix) or "",
+        system_context={
+            **((agent and agent.system_context) or {}),
+            **(request.system_context or {}),
+        },
+        workflows=request.available_workflows or (agent and agent.workflows) or {},
+        tools=[] if not with_tools else [t for t in wanted if t in built_in] if wanted else None,
+        memory_type=memory,
+        mode="simple" if _mode(request, agent) == "simple" else "default",
+        max_loop_count=min(loops, limits.cap),
+        deep_thinking=_either(request.deep_thinking, agent and agent.deep_thinking),
+        force_summary=bool(request.force_summary),
+        more_suggest=bool(request.more_suggest),
+        budget=_budget(request.context_budget_config),
+        model=model,
+        language=language,
+        skipped=_skipped(wanted or [], agent, built_in),
+    )
+
+
+def _refuse_unbuilt(request: TurnRequest, agent: AgentConfig | None) -> None:
+    for field, used in NOT_BUILT_IN_REQUESTS.items():
+        if used(request):
+            raise Unusable("chat.not_built", field=field)
+    bound = _Bound(
+        agent_mode=_mode(request, agent),
+        multi_agent=_either(request.multi_agent, agent and agent.multi_agent),
+        custom_sub_agents=request.custom_sub_agents,
+        available_sub_agent_ids=request.available_sub_agent_ids or (agent and agent.sub_agent_ids),
+        extra_mcp_config=request.extra_mcp_config,
+    )
+    for field, used in NOT_BUILT.items():
+        if used(bound):
+            raise Unusable("chat.not_built", field=field)
+
+
+def _mode(request: TurnRequest, agent: AgentConfig | None) -> str:
+    return request.agent_mode or (agent and agent.mode) or "default"
+
+
+def _either(asked: bool | None, configured: bool | None) -> bool:
+    return bool(configured) if asked is None else asked
+
+
+def _budget(config: dict[str, Any] | None) -> Budget:
+    if not config:
+        return Budget()
+    try:
+        return msgspec.convert(config, Budget)
+    except msgspec.ValidationError as error:
+        raise Unusable("chat.context_budget", reason=str(error)) from None
+
+
+def _skipped(
+    wanted: Sequence[str], agent: AgentConfig | None, built_in: frozenset[str]
+) -> dict[str, list[str]]:
+    skipped = {
+        "tools": [name for name in wanted if name not in built_in],
+        "skills": list((agent and agent.skills) or ()),
+        "knowledge_bases": list((agent and agent.knowledge_bases) or ()),
+    }
+    return {kind: names for kind, names in skipped.items() if names}
