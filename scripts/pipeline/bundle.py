@@ -107,14 +107,13 @@ class _Bundler:
                 components[kind] = dict(sorted(self.components[kind].items()))
         if components:
             document["components"] = components
-        unused = self._unused(paths)
         if self.problems:
             raise Unbundled(sorted(set(self.problems)))
         return Bundle(
             self.folder.name,
             document,
             {url: Path(item["$ref"]).name for url, item in paths.items()},
-            unused,
+            self._unused(paths),
             self._used(self.shared),
         )
 
@@ -216,7 +215,7 @@ class _Bundler:
     def _unused(self, paths: dict[str, Any]) -> tuple[str, ...]:
         """What stands in the contract's folder and nothing refers to."""
         used = self._used(self.folder)
-        used |= {(item["$ref"], "") for item in paths.values() if isinstance(item, dict)}
+        used |= {(item["$ref"], "") for item in paths.values()}
         return tuple(
             f"{self._name(self.folder / name)}: {key or 'the file'}: nothing refers to it"
             for name, key in sorted(_targets(self.folder) - used)
