@@ -54,9 +54,13 @@ _WRITTEN = (
     "supports_structured_output",
     "is_default",
 )
-_OLDEST_FIRST = (providers.c.created_at, providers.c.id)
+_NEWEST_FIRST = (providers.c.created_at.desc(), providers.c.id.desc())
 
 FIND = Statement(select(providers).where(providers.c.id == bindparam("provider_id")), into=Provider)
+LOCK = Statement(
+    select(providers).where(providers.c.id == bindparam("provider_id")).with_for_update(),
+    into=Provider,
+)
 FIND_OWN = Statement(select(providers).where(_OWN), into=Provider)
 FIND_LIKE = Statement(
     select(providers).where(
@@ -69,15 +73,15 @@ FIND_DEFAULT = Statement(
     select(providers).where(providers.c.owner_id == bindparam("owner"), providers.c.is_default),
     into=Provider,
 )
-LIST_ALL = Statement(select(providers).order_by(*_OLDEST_FIRST), into=Provider)
+LIST_ALL = Statement(select(providers).order_by(*_NEWEST_FIRST), into=Provider)
 LIST_OWN = Statement(
-    select(providers).where(providers.c.owner_id == bindparam("owner")).order_by(*_OLDEST_FIRST),
+    select(providers).where(providers.c.owner_id == bindparam("owner")).order_by(*_NEWEST_FIRST),
     into=Provider,
 )
 INSERT = Statement(insert(providers))
 UPDATE = Statement(
     update(providers)
-    .where(_OWN, providers.c.version == bindparam("seen"))
+    .where(_OWN)
     .values(
         {name: bindparam(name) for name in _WRITTEN}
         | {"updated_at": bindparam("now"), "version": providers.c.version + 1}
@@ -98,7 +102,7 @@ DELETE = Statement(delete(providers).where(_OWN))
 
 
 class ProviderStore:
-    """Providers over a Database. Lists are oldest first. Units raise NoSuchRow("provider") where
+    """Providers over a Database. Lists are newest first. Units raise NoSuchRow("provider") where
     the owner has no such provider, and Duplicate("uq_providers_owner_fingerprint")."""
 
     def __init__(self, database: Database) -> None:
@@ -109,6 +113,7 @@ class ProviderStore:
         return await self._database.read_one(FIND(provider_id=provider_id))
 
     async def get_own(self, owner: str, provider_id: str) -> Provider | None:
+        """The owner's provider of that id."""
         return await self._database.read_one(FIND_OWN(owner=owner, provider_id=provider_id))
 
     async def get_default(self, owner: str) -> Provider | None:
@@ -134,21 +139,19 @@ class ProviderStore:
     def insert(self, provider: Provider) -> Unit[None]:
         yield INSERT(**msgspec.structs.asdict(provider))
 
-    def update(self, provider: Provider) -> Unit[Provider]:
-        """Write every field but owner and times of a provider that was read before.
+    def lock(self, provider_id: str) -> Unit[Provider | None]:
+        """Any account's provider, locked until the unit ends."""
+        rows = yield LOCK(provider_id=provider_id)
+        return rows[0] if rows else None
 
-        NoSuchRow also when its `version` is not the stored one any more. A default provider
-        takes that place from the owner's other one.
-        """
+    def update(self, provider: Provider) -> Unit[Provider]:
+        """Write every field but owner and times of a provider that this unit has locked. A
+        default provider takes that place from the owner's other one."""
         if provider.is_default:
             yield CLEAR_DEFAULT(owner=provider.owner_id, provider_id=provider.id)
         written = {name: getattr(provider, name) for name in _WRITTEN}
         rows = yield UPDATE(
-            owner=provider.owner_id,
-            provider_id=provider.id,
-            seen=provider.version,
-            now=time.time(),
-            **written,
+            owner=provider.owner_id, provider_id=provider.id, now=time.time(), **written
         )
         if not rows:
             raise NoSuchRow("provider")
