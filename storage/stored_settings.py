@@ -25,7 +25,7 @@ PUT = Statement({"sqlite": _put(sqlite), "postgresql": _put(postgresql)})
 
 
 class StoredSettings:
-    """Values by name. They belong to the deployment, so there is no owner."""
+    """Values by name, none of them None. They belong to the deployment, so there is no owner."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

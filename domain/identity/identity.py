@@ -15,6 +15,7 @@ from domain.identity.lockout import Lockout
 from domain.identity.passwords import Passwords
 from domain.identity.policy import IdentityPolicy
 from domain.identity.proxied import Proxied
+from domain.identity.revocations import Revocations
 from domain.identity.tokens import Tokens
 from domain.identity.trail import Trail
 from domain.ids import uuid7
@@ -60,6 +61,7 @@ class Identity:
         sessions: LoginSessionStore,
         trail: Trail,
         known: Known,
+        revocations: Revocations,
         tokens: Tokens,
         passwords: Passwords,
         lockout: Lockout,
@@ -73,6 +75,7 @@ class Identity:
         self._sessions = sessions
         self._trail = trail
         self._known = known
+        self._revocations = revocations
         self._tokens = tokens
         self._passwords = passwords
         self._lockout = lockout
@@ -301,14 +304,9 @@ class Identity:
         """Call `callback` for each revocation, on the event loop."""
         self._known.on_revoked(callback)
 
-    def apply_revocation(self, payload: bytes) -> None:
-        """Apply the JSON payload of a `sessions.revoked` event that any process appended."""
-        self._known.apply(msgspec.json.decode(payload, type=Revocation))
-
-    def trust_memory(self, trusted: bool) -> None:
-        """Without trust, every request is verified against the database: for a process that has
-        not been able to read revocations for two seconds."""
-        self._known.usable = trusted
+    async def start(self) -> None:
+        """Read revocations from the log from now on. Raises StorageError."""
+        await self._revocations.start()
 
     async def purge(self) -> int:
         """Forget login sessions that ended a week ago or earlier; how many."""
@@ -317,6 +315,7 @@ class Identity:
 
     async def close(self) -> None:
         """Write down what was counted, and let the threads go."""
+        self._revocations.close()
         await self._failures.flush()
         await self._lockout.close()
         self._passwords.close()

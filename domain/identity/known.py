@@ -38,8 +38,8 @@ Memory = dict[str, Remembered]
 class Known:
     """Bounded; synchronous; no I/O. The oldest of `size` credentials of a kind is forgotten first.
 
-    `usable` is False while revocations cannot be read: then nothing is recalled, and each request
-    is verified against the database (rules, "Runs, events, cursors").
+    `fresh` answers False while revocations cannot be read: then nothing is recalled, and each
+    request is verified against the database (rules, "Runs, events, cursors").
     """
 
     def __init__(self, clock: Callable[[], float], size: int = 10_000) -> None:
@@ -53,7 +53,7 @@ class Known:
         self._callbacks: list[Callable[[Revocation], Any]] = []
         self.generation = 0
         """Grows with each revocation: what was read before one is not remembered after it."""
-        self.usable = True
+        self.fresh: Callable[[], bool] = lambda: True
 
     def recall(self, memory: Memory, credential: str) -> Caller | None:
         """Who a credential stood for when it was verified, if that still holds."""
@@ -63,7 +63,7 @@ class Known:
         if found.end.is_set() or found.expires_at <= self._clock():
             del memory[credential]
             return None
-        return found.caller if self.usable else None
+        return found.caller if self.fresh() else None
 
     def remember(
         self, memory: Memory, credential: str, caller: Caller, expires_at: float, generation: int

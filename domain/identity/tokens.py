@@ -7,6 +7,7 @@ the session knows by its hash.
 """
 
 import hashlib
+import math
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -142,5 +143,6 @@ class Tokens:
             raise Unauthenticated("auth.invalid") from error
 
 
-def _is_time(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _is_time(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value)
