@@ -149,7 +149,9 @@ class EventLog:
         if line <= 0:
             return 0
         head = await self.head(stream)
-        found = await self._database.read_one(AT_LINE(stream=stream, from_seq=line, line=line))
+        found: tuple[int, int] | None = await self._database.read_one(
+            AT_LINE(stream=stream, from_seq=line, line=line)
+        )
         if found is None:
             return head
         seq, shown = found

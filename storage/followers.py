@@ -52,8 +52,8 @@ class Reader(Protocol):
     def offer(self, records: list[Record]) -> None:
         """Take records that follow `position`; called only while `live`."""
 
-    def fail(self, error: CutOff) -> None:
-        """End with `error`."""
+    def fail(self, error: type[CutOff]) -> None:
+        """End with such an error."""
 
 
 class Channel:
@@ -208,12 +208,12 @@ class Tail:
             if self._something is not None and not self._something.done():
                 self._something.set_result(None)
 
-    def fail(self, stream: str, error: Callable[[str, int], CutOff]) -> None:
+    def fail(self, stream: str, error: type[CutOff]) -> None:
         """Cut off every reader of `stream`."""
         channel = self._channels.get(stream)
         if channel is not None:
             for reader in channel.readers:
-                reader.fail(error(stream, reader.position))
+                reader.fail(error)
 
     def deleted(self, streams: Collection[str]) -> None:
         for stream in streams:
@@ -325,8 +325,9 @@ class Follower:
 
     Gives lists of records as they commit, and an empty list whenever `idle_s` have passed with
     nothing to give. Ends only by `aclose`, or by raising a CutOff: SlowReader, LogUnwritable,
-    StreamDeleted, LogClosed; StorageUnavailable when rows cannot be read. One task iterates. A
-    follower that nobody holds any more is gone; `aclose` frees it at once.
+    StreamDeleted, LogClosed; StorageUnavailable when rows cannot be read. One task iterates; it
+    may be cancelled, and iterate again. A follower that nobody holds any more is gone; `aclose`
+    frees it at once.
     """
 
     __slots__ = (
@@ -381,7 +382,7 @@ class Follower:
         self._queue: deque[list[Record]] = deque()
         self._size = 0
         self._bytes = 0
-        self._error: CutOff | None = None
+        self._error: type[CutOff] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ticked = False
@@ -402,7 +403,7 @@ class Follower:
                 return self._give(self._take())
             if self._error is not None:
                 self._leave()
-                raise self._error
+                raise self._error(self.stream, self.cursor)
             if self._ticked:
                 return self._give([])
             if self.live:
@@ -429,14 +430,14 @@ class Follower:
             self._bytes += len(record.payload)
         if self._size > self._limit or self._bytes > PENDING_BYTES:
             self._queue.clear()
-            self.fail(SlowReader(self.stream, self.cursor))
+            self.fail(SlowReader)
             if self._on_cut is not None:
                 self._on_cut()
             return
         self._wake()
 
-    def fail(self, error: CutOff) -> None:
-        """End with `error` once what is queued has been given."""
+    def fail(self, error: type[CutOff]) -> None:
+        """End with such an error once what is queued has been given."""
         if self._error is None:
             self._error = error
         self.live = False
@@ -467,6 +468,7 @@ class Follower:
                 self._begin = None
             channel = self._channel
             if channel is None:
+                self.position = self.cursor
                 channel = self._channel = self._tail.open(self.stream, self)
                 self._start_timer()
             wakes = channel.wakes
@@ -484,20 +486,23 @@ class Follower:
             raise
         if self._error is None and len(records) < PAGE:
             channel.caught_up(self, wakes)
-        return self._unseen(records) if self._past_line else records
+        return self._unseen(records) if self._past_line and records else records
 
     def _unseen(self, records: list[Record]) -> list[Record]:
         """Records without the lines that the client has seen already."""
         seen = self._past_line
-        line = max((record.line or 0 for record in records), default=0)
-        if line > seen:
-            self._past_line = 0
+        if (records[0].line or 0) > seen:
+            return records
         return [record for record in records if record.line is None or record.line > seen]
 
     async def _wait(self) -> None:
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             await self._waiter
+        except BaseException:
+            # A cancelled task's traceback may outlive it, and this with it.
+            self._leave()
+            raise
         finally:
             self._waiter = None
 
@@ -594,8 +599,8 @@ class Watch:
         except Exception:
             log.exception("a watch of %s failed", self.stream)
 
-    def fail(self, error: CutOff) -> None:
-        if isinstance(error, LogClosed):
+    def fail(self, error: type[CutOff]) -> None:
+        if error is LogClosed:
             self.live = False
 
     def close(self) -> None:

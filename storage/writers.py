@@ -35,10 +35,12 @@ HIGH = 512
 """Events that may wait for the log before `drain` waits."""
 FULL = 65536
 """Events that may wait for the log at all."""
+GROUP = 4096
+"""Most events of one commit, so that other writes need not wait long behind it."""
 GAP_S = 0.005
 """Least time between the starts of two groups while there is load."""
-GAP_MAX_S = 0.025
-SHARE = 4
+GAP_MAX_S = 0.015
+SHARE = 2
 """A group that took t is followed by the next after SHARE × t (at most GAP_MAX_S), so that a slow
 disk gets larger groups instead of more of them."""
 
@@ -89,6 +91,8 @@ class Writer:
             raise StreamTaken(self.stream)
         events = self._events
         if not events:
+            if self._committer.closing:
+                raise StorageUnavailable("the event log is closed")
             self._committer.wants(self)
         elif len(events) >= FULL:
             raise LogBehind(self.stream)
@@ -140,12 +144,13 @@ class Writer:
         self._waiters.append((self._committed + 1, waiter))
         await waiter
 
-    def _take(self) -> list[Record]:
-        """What is pushed, as the records it is going to be."""
-        records = numbered(self.stream, self.head, self.line, self._events)
-        self._events = []
+    def _take(self, limit: int) -> list[Record]:
+        """What is pushed, at most `limit`, as the records it is going to be."""
+        events, self._events = self._events[:limit], self._events[limit:]
+        if self._events:
+            self._committer.wants(self)
         self._committing = True
-        return records
+        return numbered(self.stream, self.head, self.line, events)
 
     def _settle(self, records: list[Record]) -> None:
         """`records` are committed."""
@@ -187,10 +192,10 @@ class Committer:
         self._waiting: dict[Writer, None] = {}
         self._something: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
-        self._closing = False
+        self.closing = False
 
     def wants(self, writer: Writer) -> None:
-        """`writer` holds events."""
+        """`writer` holds events, or is about to."""
         self._waiting[writer] = None
         if self._task is None:
             self._task = asyncio.create_task(self._run())
@@ -218,7 +223,7 @@ class Committer:
 
     async def close(self) -> None:
         """Commit what is held, then end."""
-        self._closing = True
+        self.closing = True
         if self._task is not None:
             if self._something is not None and not self._something.done():
                 self._something.set_result(None)
@@ -229,24 +234,24 @@ class Committer:
         pause = 0.0
         while True:
             if not self._waiting:
-                if self._closing:
+                if self.closing:
                     return
                 self._something = loop.create_future()
                 await self._something
                 self._something = None
                 continue
-            writers, self._waiting = self._waiting, {}
             began = loop.time()
-            try:
-                await self._commit([(writer, writer._take()) for writer in writers])
-            except Exception as error:
-                log.exception("the event log failed")
-                for writer in writers:
-                    self._refuse(writer, error)
+            await self._commit(self._group())
             took = loop.time() - began
             pause = min(max(GAP_S, SHARE * took), GAP_MAX_S) - took
-            if pause > 0 and not self._closing:
+            if pause > 0 and not self.closing:
                 await asyncio.sleep(pause)
+
+    def _group(self) -> list[Batch]:
+        """What the next commit takes: from every writer something, at most about GROUP events."""
+        waiting, self._waiting = self._waiting, {}
+        share = max(1, GROUP // len(waiting))
+        return [(writer, writer._take(share)) for writer in waiting]
 
     async def _commit(self, batches: list[Batch]) -> None:
         """Commit a group; each writer is settled or failed afterwards."""

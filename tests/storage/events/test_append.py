@@ -94,7 +94,9 @@ async def test_numbers_are_dense_under_concurrent_appenders(
                 assert number % 5 == 0
         return heads
 
-    heads = sorted(head for found in await asyncio.gather(*map(append, range(50))) for head in found)
+    heads = sorted(
+        head for found in await asyncio.gather(*map(append, range(50))) for head in found
+    )
     assert heads == list(range(2, 2 * 240 + 1, 2))
     records = await all_of(log, "user:1")
     assert [record.seq for record in records] == list(range(1, 481))
