@@ -24,7 +24,7 @@ class Agents:
 
     `embedded` are the ids of the system's providers. Where an agent is not visible to the caller,
     every method raises NotFound("agent.not_found"); where it is but is not the caller's to
-    change, Forbidden("agent.not_yours").
+    change, Forbidden("agent.forbidden").
     """
 
     def __init__(
@@ -62,8 +62,8 @@ class Agents:
     async def create(self, caller: Caller, fields: AgentFields) -> str:
         """Make an agent of the caller's and return its id.
 
-        Raises Conflict("agent.exists"); Unusable("agent.name_empty"),
-        Unusable("agent.unknown_provider"), Unusable("agent.unknown_sub_agents").
+        Raises Conflict("agent.exists"); Unusable("agent.name_blank"),
+        Unusable("agent.provider_unknown"), Unusable("agent.sub_agent_unknown").
         """
         fields = _cleaned(fields)
         agent_id = uuid7()
@@ -85,14 +85,14 @@ class Agents:
     ) -> Agent:
         """Write every field of an agent anew; `stated_id` is the id that the new fields carry.
 
-        Raises what `create` raises, and Unusable("agent.id_differs").
+        Raises what `create` raises, and Unusable("agent.id_mismatch").
         """
         if stated_id and stated_id != agent_id:
-            raise Unusable("agent.id_differs")
+            raise Unusable("agent.id_mismatch")
         fields = _cleaned(fields)
         owner = (await self._writable(caller, agent_id)).owner_id
         if agent_id in (fields.sub_agent_ids or ()):
-            raise Unusable("agent.own_sub_agent")
+            raise Unusable("agent.sub_agent_self")
         everything = caller.is_admin and owner == caller.user_id
 
         def unit() -> Unit[Agent]:
@@ -130,7 +130,7 @@ class Agents:
     async def set_grants(self, caller: Caller, agent_id: str, user_ids: Sequence[str]) -> None:
         """Grant the agent to exactly these accounts; the owner among them is passed over.
 
-        Raises Unusable("agent.unknown_users"), and then changes nothing.
+        Raises Unusable("agent.user_unknown"), and then changes nothing.
         """
         owner = (await self._writable(caller, agent_id)).owner_id
         wanted = [one for one in dict.fromkeys(user_ids) if one != owner]
@@ -138,7 +138,7 @@ class Agents:
         def unit() -> Unit[None]:
             unknown = yield from self._agents.set_grants(owner, agent_id, wanted)
             if unknown:
-                raise Unusable("agent.unknown_users", ids=_some(unknown))
+                raise Unusable("agent.user_unknown", user_id=_some(unknown))
             told = deed("agent.granted", caller, user_ids=wanted)
             yield from self._log.append(f"agent:{agent_id}", [told])
 
@@ -150,7 +150,7 @@ class Agents:
     async def _writable(self, caller: Caller, agent_id: str) -> Agent:
         found = await self.get(caller, agent_id)
         if found.owner_id != caller.user_id and not caller.is_admin:
-            raise Forbidden("agent.not_yours")
+            raise Forbidden("agent.forbidden")
         return found
 
     def _check(self, owner: str, fields: AgentFields, *, everything: bool) -> Unit[None]:
@@ -159,19 +159,19 @@ class Agents:
         if provider_id and provider_id not in self._embedded:
             own = yield from self._providers.is_own(owner, provider_id)
             if not own:
-                raise Unusable("agent.unknown_provider", id=provider_id[:128])
+                raise Unusable("agent.provider_unknown", provider_id=provider_id[:128])
         unknown = yield from self._agents.unknown(
             owner, fields.sub_agent_ids or (), everything=everything
         )
         if unknown:
-            raise Unusable("agent.unknown_sub_agents", ids=_some(unknown))
+            raise Unusable("agent.sub_agent_unknown", agent_id=_some(unknown))
 
 
 def _cleaned(fields: AgentFields) -> AgentFields:
     """Without white space around the name; an empty provider id means none is bound."""
     name = fields.name.strip()
     if not name:
-        raise Unusable("agent.name_empty")
+        raise Unusable("agent.name_blank")
     if name == fields.name and fields.provider_id != "":
         return fields
     return msgspec.structs.replace(fields, name=name, provider_id=fields.provider_id or None)

@@ -110,9 +110,9 @@ class Conversations:
         sort: Sort = "date",
     ) -> Page:
         """A page of the caller's conversations; of an administrator's choice of account, or of
-        all accounts'. Raises Forbidden("conversation.other_user")."""
+        all accounts'. Raises Forbidden("conversation.foreign_user")."""
         if user_id and user_id != caller.user_id and not caller.is_admin:
-            raise Forbidden("conversation.other_user")
+            raise Forbidden("conversation.foreign_user")
         rows, total = await self._conversations.page(
             (user_id or None) if caller.is_admin else caller.user_id,
             limit=page_size,
@@ -145,10 +145,10 @@ class Conversations:
     # --- writing --------------------------------------------------------------------------
 
     async def rename(self, caller: Caller, key: str, title: str) -> Conversation:
-        """Give it another title. Raises Unusable("conversation.title_empty")."""
+        """Give it another title. Raises Unusable("conversation.title_blank")."""
         title = title.strip()
         if not title:
-            raise Unusable("conversation.title_empty")
+            raise Unusable("conversation.title_blank")
         found = await self.find(caller, key)
 
         def unit() -> Unit[Conversation]:

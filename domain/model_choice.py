@@ -128,7 +128,7 @@ class ModelChoices:
         `bound_by`'s binds, else the caller's default, else the system's.
 
         An agent whose provider is gone goes on with the default. Raises
-        Unusable: provider.unknown (the request names one that the caller has not),
+        Unusable: agent.provider_unknown (the request names one that the caller has not),
         provider.model_not_yours, provider.key_masked, provider.config_invalid,
         provider.address_invalid, provider.address_refused.
         """
@@ -192,7 +192,7 @@ class ModelChoices:
         if provider_id in EMBEDDED:
             return "", provider_id
         if await self._store.get_own(caller.user_id, provider_id) is None:
-            raise Unusable("provider.unknown", provider_id=provider_id[:128])
+            raise Unusable("agent.provider_unknown", provider_id=provider_id[:128])
         return caller.user_id, provider_id
 
     async def _bound(self, caller: Caller, bound_by: str, bound: str | None) -> tuple[str, str]:

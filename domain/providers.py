@@ -90,7 +90,7 @@ def _embedded(provider_id: str, name: str, window: int | None, *, schema: bool) 
 EMBEDDED: Mapping[str, Provider] = {
     provider.id: provider
     for provider in (
-        _embedded("embedded/smollm2", "SmolLM2 135M Instruct (embedded)", 8192, schema=True),
+        _embedded("embedded/smollm2", "SmolLM2 135M Instruct (embedded)", 4096, schema=True),
         _embedded("embedded/script", "Script (embedded)", None, schema=False),
     )
 }
