@@ -2,9 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from builtins import list as list_aliased
+from typing import Annotated, Any, Literal, TypeAlias
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+
+class ActiveSession(Struct, kw_only=True):
+    session_id: str
+    created_at: float
+    is_completed: bool
+    status: Literal['running', 'interrupted']
+    last_activity: float
+    query: str
+
+
+ActiveSessions: TypeAlias = Annotated[
+    list[ActiveSession], Meta(description='The `data` of one event.')
+]
+"""
+The `data` of one event.
+"""
+
+
+class AgentDraft(Struct, kw_only=True):
+    """
+    An agent that is not stored; create takes it as it is.
+    """
+
+    name: str
+    description: str
+    systemPrefix: str
+    systemContext: dict[str, Any]
+    availableWorkflows: dict[str, list_aliased[str]]
+    availableTools: list_aliased[str]
+
+
+class AgentGenerateRequest(Struct, kw_only=True):
+    agent_description: str
+    available_tools: list_aliased[str] | None | UnsetType = UNSET
+
+
+class AgentGrants(Struct, kw_only=True):
+    user_ids: list_aliased[str]
+
+
+class AgentId(Struct, kw_only=True):
+    agent_id: str
 
 
 class AuthProvider(Struct, kw_only=True):
@@ -66,6 +110,68 @@ class ConflictOrBusinessError(Struct, kw_only=True):
     timestamp: float
 
 
+class ContextBudget(Struct, kw_only=True):
+    """
+    How the model's context window is shared out; where nobody knows the window, nothing is cut.
+    What the user says now is never cut.
+
+    """
+
+    max_model_len: int | None | UnsetType = UNSET
+    history_ratio: float | None | UnsetType = UNSET
+    active_ratio: float | None | UnsetType = UNSET
+    max_new_message_ratio: float | None | UnsetType = UNSET
+    recent_turns: int | None | UnsetType = UNSET
+
+
+class Conversation(Struct, kw_only=True):
+    session_id: str
+    conversation_id: str
+    user_id: str
+    title: str
+    message_count: int
+    user_count: int
+    agent_count: int
+    created_at: str
+    updated_at: str
+    trace_id: str
+    agent_id: str | UnsetType = UNSET
+    agent_name: str | UnsetType = UNSET
+
+
+class ConversationInfo(Struct, kw_only=True):
+    session_id: str
+    title: str
+    created_at: str
+    updated_at: str
+    agent_id: str | UnsetType = UNSET
+    agent_name: str | UnsetType = UNSET
+
+
+class ConversationPage(Struct, kw_only=True):
+    list: list_aliased[Conversation]
+    total: int
+    page: int
+    page_size: int
+    total_pages: int
+    has_next: bool
+    has_prev: bool
+    user_id: str | UnsetType = UNSET
+
+
+class ConversationRenamed(Struct, kw_only=True):
+    session_id: str
+    title: str
+
+
+class ConversationTitle(Struct, kw_only=True):
+    title: str
+
+
+class DefaultPrompt(Struct, kw_only=True):
+    content: str
+
+
 class FaultError(Struct, kw_only=True):
     code: Literal[500]
     message: str
@@ -93,6 +199,98 @@ class Health(Struct, kw_only=True):
     service: str
 
 
+class ImageUrl(Struct, kw_only=True):
+    url: str
+
+
+class ImagePart(Struct, kw_only=True, tag_field='type', tag='image_url'):
+    image_url: ImageUrl
+
+
+class InterruptRequest(Struct, kw_only=True):
+    message: str | None | UnsetType = UNSET
+
+
+class LLMProvider(Struct, kw_only=True):
+    id: str
+    name: str
+    base_url: str
+    api_keys: list_aliased[str]
+    model: str
+    max_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    presence_penalty: float | None
+    max_model_len: int | None
+    supports_multimodal: bool
+    supports_structured_output: bool
+    is_default: bool
+    user_id: str | None
+    created_at: str | None
+    updated_at: str | None
+
+
+class LLMProviderCapabilities(Struct, kw_only=True):
+    """
+    What the endpoint was seen to do.
+    """
+
+    supports_streaming: bool
+    supports_tool_calls: bool
+    supports_structured_output: bool
+    supports_multimodal: bool
+    errors: dict[str, str]
+
+
+class LLMProviderCreate(Struct, kw_only=True):
+    """
+    An OpenAI-compatible endpoint that serves one model.
+    """
+
+    base_url: str
+    api_keys: list_aliased[str]
+    model: str
+    name: str | None | UnsetType = UNSET
+    max_tokens: int | None | UnsetType = UNSET
+    temperature: float | None | UnsetType = UNSET
+    top_p: float | None | UnsetType = UNSET
+    presence_penalty: float | None | UnsetType = UNSET
+    max_model_len: int | None | UnsetType = UNSET
+    supports_multimodal: bool | None | UnsetType = UNSET
+    supports_structured_output: bool | None | UnsetType = UNSET
+    is_default: bool | None | UnsetType = UNSET
+
+
+class LLMProviderCreated(Struct, kw_only=True):
+    provider_id: str
+
+
+class LLMProviderMultimodal(Struct, kw_only=True):
+    supports_multimodal: bool
+    response: str | UnsetType = UNSET
+    recognized: bool | UnsetType = UNSET
+    error: str | UnsetType = UNSET
+
+
+class LLMProviderUpdate(Struct, kw_only=True):
+    """
+    What is to change. What is left out stays; null clears what may be null.
+    """
+
+    name: str | UnsetType = UNSET
+    base_url: str | UnsetType = UNSET
+    api_keys: list_aliased[str] | UnsetType = UNSET
+    model: str | UnsetType = UNSET
+    max_tokens: int | None | UnsetType = UNSET
+    temperature: float | None | UnsetType = UNSET
+    top_p: float | None | UnsetType = UNSET
+    presence_penalty: float | None | UnsetType = UNSET
+    max_model_len: int | None | UnsetType = UNSET
+    supports_multimodal: bool | UnsetType = UNSET
+    supports_structured_output: bool | UnsetType = UNSET
+    is_default: bool | UnsetType = UNSET
+
+
 class LoginRequest(Struct, kw_only=True):
     username_or_email: str
     password: str
@@ -116,6 +314,35 @@ class MediaTypeError(Struct, kw_only=True):
     timestamp: float
 
 
+MessageType: TypeAlias = Literal['user_input', 'assistant_text', 'rewrite', 'task_analysis', 'task_decomposition', 'planning', 'execution', 'observation', 'task_completion_judge', 'final_answer', 'system', 'query_suggest', 'memory_extraction', 'task_router', 'do_subtask_result', 'reasoning_content', 'tool_call', 'tool_call_result', 'skill_select_result', 'skill_exec_plan', 'skill_observation', 'thinking', 'error', 'chunk', 'guide', 'handoff_agent', 'stage_summary', 'token_usage', 'empty']
+
+
+class ModelConfig(Struct, kw_only=True):
+    """
+    The model of this run, and limits that win over its provider's. It names a provider by its id;
+    or brings an endpoint along, with `base_url` and `model` and the `api_key` if it wants one; or
+    names another `model` of the provider that would be used anyway, if that is the caller's own.
+    `model` alone may also name a system provider, as `embedded/script`.
+
+    """
+
+    llm_provider_id: str | None | UnsetType = UNSET
+    provider_id: str | None | UnsetType = UNSET
+    base_url: str | None | UnsetType = UNSET
+    api_key: str | None | UnsetType = UNSET
+    model: str | None | UnsetType = UNSET
+    max_tokens: int | None | UnsetType = UNSET
+    temperature: float | None | UnsetType = UNSET
+    top_p: float | None | UnsetType = UNSET
+    presence_penalty: float | None | UnsetType = UNSET
+    max_model_len: int | None | UnsetType = UNSET
+    supports_multimodal: bool | None | UnsetType = UNSET
+    supports_structured_output: bool | None | UnsetType = UNSET
+
+
+Names: TypeAlias = list[str] | None
+
+
 class NotAcceptableError(Struct, kw_only=True):
     code: Literal[406]
     message: str
@@ -123,9 +350,25 @@ class NotAcceptableError(Struct, kw_only=True):
     timestamp: float
 
 
+class NotFoundError(Struct, kw_only=True):
+    code: Literal[404]
+    message: str
+    data: dict[str, Any] | None
+    timestamp: float
+
+
+class OptimizedPrompt(Struct, kw_only=True):
+    optimized_prompt: str
+
+
 class PasswordChange(Struct, kw_only=True):
     old_password: str
     new_password: str
+
+
+class PromptOptimizeRequest(Struct, kw_only=True):
+    original_prompt: str
+    optimization_goal: str | None | UnsetType = UNSET
 
 
 class RegisterRequest(Struct, kw_only=True):
@@ -149,6 +392,19 @@ class RegistrationCodeRequest(Struct, kw_only=True):
     email: str
 
 
+class SessionId(Struct, kw_only=True):
+    session_id: str
+
+
+class SessionInterrupted(Struct, kw_only=True):
+    session_id: str
+    user_id: str
+
+
+class ShareId(Struct, kw_only=True):
+    share_id: str
+
+
 class SoftError(Struct, kw_only=True):
     """
     A refusal that the document answers with HTTP 200: only `code` tells it from a success.
@@ -168,6 +424,32 @@ class StorageFullError(Struct, kw_only=True):
     timestamp: float
 
 
+class StreamEnd(Struct, kw_only=True):
+    """
+    The last line of a run. A stream that ends without it was cut off: resume it. With
+    `resume_fallback` there was nothing left to send.
+
+    """
+
+    type: Literal['stream_end']
+    session_id: str
+    timestamp: float
+    total_stream_count: int | UnsetType = UNSET
+    resume_fallback: bool | UnsetType = UNSET
+
+
+class StreamFailure(Struct, kw_only=True):
+    """
+    The run failed; `stream_end` follows.
+    """
+
+    type: Literal['error']
+    content: str
+    role: Literal['assistant']
+    message_id: str
+    session_id: str
+
+
 class SystemInfo(Struct, kw_only=True):
     """
     What a client needs to know before anybody has logged in. Holds no secret.
@@ -175,7 +457,7 @@ class SystemInfo(Struct, kw_only=True):
 
     allow_registration: bool
     auth_mode: Literal['native', 'trusted_proxy', 'oauth']
-    auth_providers: list[AuthProvider]
+    auth_providers: list_aliased[AuthProvider]
     default_auth_provider: str | None
     has_local_auth: bool
     has_oauth_auth: bool
@@ -186,6 +468,21 @@ class SystemInfo(Struct, kw_only=True):
 
 class SystemSettings(Struct, kw_only=True):
     allow_registration: bool
+
+
+class Task(Struct, kw_only=True):
+    """
+    One step of the workflow that the run's model picked.
+    """
+
+    task_id: str
+    description: str
+    status: Literal['pending', 'in_progress', 'completed', 'failed', 'cancelled']
+    workflow: str
+
+
+class TextPart(Struct, kw_only=True, tag_field='type', tag='text'):
+    text: str
 
 
 class ThrottledError(Struct, kw_only=True):
@@ -206,6 +503,17 @@ class Tokens(Struct, kw_only=True):
     access_token: str
     refresh_token: str
     expires_in: int
+
+
+class Function(Struct, kw_only=True):
+    name: str
+    arguments: str
+
+
+class ToolCall(Struct, kw_only=True):
+    id: str
+    type: Literal['function']
+    function: Function
 
 
 class UnauthorizedError(Struct, kw_only=True):
@@ -273,7 +581,7 @@ class UserOption(Struct, kw_only=True):
 
 
 class UserPage(Struct, kw_only=True):
-    items: list[User]
+    items: list_aliased[User]
     total: int
 
 
@@ -282,13 +590,88 @@ class Violation(Struct, kw_only=True):
     One place where the request breaks its schema. Never repeats the value that was sent.
     """
 
-    loc: list[str | int]
+    loc: list_aliased[str | int]
     msg: str
     type: str
 
 
+Workflows: TypeAlias = dict[str, list[str]]
+"""
+The steps of each workflow by its name. The model may pick one; its steps become tasks.
+"""
+
+
+class Agent(Struct, kw_only=True):
+    """
+    An agent as it is read; every key is there, with null for what was not given.
+    """
+
+    id: str
+    user_id: str
+    name: str
+    systemPrefix: str | None
+    systemContext: dict[str, Any] | None
+    availableWorkflows: Workflows | None
+    availableTools: Names | None
+    availableSubAgentIds: Names | None
+    availableSkills: Names | None
+    availableKnowledgeBases: Names | None
+    memoryType: Literal['session', 'user', 'none'] | None
+    maxLoopCount: int | None
+    deepThinking: bool
+    llm_provider_id: str | None
+    enableMultimodal: bool
+    multiAgent: bool
+    agentMode: str | None
+    description: str | None
+    created_at: str
+    updated_at: str
+
+
+class AgentConfig(Struct, kw_only=True):
+    """
+    What an agent is made of. Null, `""`, `[]` and `{}` mean "not given". Tools, skills, workflows
+    and knowledge bases may be named before they exist: a run skips what is missing and says so in
+    one line of type `system`. Providers and sub-agents must exist.
+
+    """
+
+    name: str
+    id: str | None | UnsetType = UNSET
+    user_id: str | None | UnsetType = UNSET
+    systemPrefix: str | None | UnsetType = UNSET
+    systemContext: dict[str, Any] | None | UnsetType = UNSET
+    availableWorkflows: Workflows | None | UnsetType = UNSET
+    availableTools: Names | None | UnsetType = UNSET
+    availableSubAgentIds: Names | None | UnsetType = UNSET
+    availableSkills: Names | None | UnsetType = UNSET
+    availableKnowledgeBases: Names | None | UnsetType = UNSET
+    memoryType: Literal['session', 'user', 'none'] | None | UnsetType = UNSET
+    maxLoopCount: int | None | UnsetType = UNSET
+    deepThinking: bool | None | UnsetType = UNSET
+    llm_provider_id: str | None | UnsetType = UNSET
+    enableMultimodal: bool | None | UnsetType = UNSET
+    multiAgent: bool | None | UnsetType = UNSET
+    agentMode: str | None | UnsetType = UNSET
+    description: str | None | UnsetType = UNSET
+
+
+ContentPart: TypeAlias = TextPart | ImagePart
+
+
+class CustomSubAgent(Struct, kw_only=True):
+    name: str
+    agent_id: str | None | UnsetType = UNSET
+    system_prompt: str | None | UnsetType = UNSET
+    description: str | None | UnsetType = UNSET
+    available_tools: Names | None | UnsetType = UNSET
+    available_skills: Names | None | UnsetType = UNSET
+    available_workflows: Workflows | None | UnsetType = UNSET
+    system_context: dict[str, Any] | None | UnsetType = UNSET
+
+
 class Data(Struct, kw_only=True):
-    errors: list[Violation]
+    errors: list_aliased[Violation]
 
 
 class InvalidError(Struct, kw_only=True):
@@ -298,7 +681,119 @@ class InvalidError(Struct, kw_only=True):
     timestamp: float
 
 
+LineContent: TypeAlias = Annotated[
+    str | list[ContentPart], Meta(description='A text, or its parts in order.')
+]
+
+
 class LoginSession(Struct, kw_only=True):
     user: LoginUser
     has_provider: bool
     has_agent: bool
+
+
+class Message(Struct, kw_only=True):
+    """
+    A whole message, as its lines add up to it.
+    """
+
+    message_id: str
+    role: Literal['user', 'assistant', 'system', 'tool']
+    type: MessageType
+    timestamp: float
+    metadata: dict[str, Any]
+    content: LineContent | UnsetType = UNSET
+    tool_calls: list_aliased[ToolCall] | UnsetType = UNSET
+    tool_call_id: str | UnsetType = UNSET
+    agent_name: str | UnsetType = UNSET
+    session_id: str | UnsetType = UNSET
+
+
+MessageContent: TypeAlias = Annotated[
+    str | list[ContentPart], Meta(description='A text, or its parts in order.')
+]
+
+
+class TasksStatus(Struct, kw_only=True):
+    tasks: list_aliased[Task]
+
+
+class SessionTasks(Struct, kw_only=True):
+    session_id: str
+    tasks_status: TasksStatus
+    user_id: str
+
+
+class StreamMessage(Struct, kw_only=True):
+    role: Literal['user', 'assistant', 'system', 'tool']
+    message_id: str
+    type: MessageType
+    timestamp: float
+    metadata: dict[str, Any]
+    content: LineContent | UnsetType = UNSET
+    tool_calls: list_aliased[ToolCall] | UnsetType = UNSET
+    tool_call_id: str | UnsetType = UNSET
+    agent_name: str | UnsetType = UNSET
+    session_id: str | UnsetType = UNSET
+
+
+class ChatMessage(Struct, kw_only=True):
+    role: Literal['user', 'assistant', 'system']
+    message_id: str | None | UnsetType = UNSET
+    content: MessageContent | None | UnsetType = UNSET
+
+
+class ChatRequest(Struct, kw_only=True):
+    messages: list_aliased[ChatMessage]
+    agent_id: str
+    session_id: str | None | UnsetType = UNSET
+    user_id: str | None | UnsetType = UNSET
+    system_context: dict[str, Any] | None | UnsetType = UNSET
+
+
+class ConversationMessages(Struct, kw_only=True):
+    conversation_id: str
+    messages: list_aliased[Message]
+    message_count: int
+    next_stream_index: int
+    conversation_info: ConversationInfo
+
+
+StreamLine: TypeAlias = Annotated[
+    StreamMessage | StreamFailure | StreamEnd,
+    Meta(
+        description='One line of a stream, ended by a newline. Lines of the same `message_id` and type belong\ntogether: their `content` is appended. `: heartbeat` and empty lines are not JSON and are\nskipped; they count for no index.\n'
+    ),
+]
+
+
+class StreamRequest(Struct, kw_only=True):
+    """
+    A chat whose agent may be left out or overridden for this run alone. Null, `""`, `[]` and `{}`
+    mean "not given".
+
+    """
+
+    messages: list_aliased[ChatMessage]
+    session_id: str | None | UnsetType = UNSET
+    user_id: str | None | UnsetType = UNSET
+    system_context: dict[str, Any] | None | UnsetType = UNSET
+    agent_id: str | None | UnsetType = UNSET
+    agent_name: str | None | UnsetType = UNSET
+    deep_thinking: bool | None | UnsetType = UNSET
+    max_loop_count: int | None | UnsetType = UNSET
+    multi_agent: bool | None | UnsetType = UNSET
+    agent_mode: str | None | UnsetType = UNSET
+    more_suggest: bool | None | UnsetType = UNSET
+    available_workflows: Workflows | None | UnsetType = UNSET
+    llm_model_config: ModelConfig | None | UnsetType = UNSET
+    system_prefix: str | None | UnsetType = UNSET
+    available_tools: Names | None | UnsetType = UNSET
+    available_skills: Names | None | UnsetType = UNSET
+    available_knowledge_bases: Names | None | UnsetType = UNSET
+    available_sub_agent_ids: Names | None | UnsetType = UNSET
+    force_summary: bool | None | UnsetType = UNSET
+    memory_type: Literal['session', 'user', 'none'] | None | UnsetType = UNSET
+    custom_sub_agents: list_aliased[CustomSubAgent] | None | UnsetType = UNSET
+    context_budget_config: ContextBudget | None | UnsetType = UNSET
+    extra_mcp_config: dict[str, Any] | None | UnsetType = UNSET
