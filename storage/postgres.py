@@ -38,6 +38,8 @@ DIALECT = PGDialect_psycopg(paramstyle="numeric_dollar")
 ATTEMPTS = 8
 """How often a unit runs when it deadlocks or cannot be serialized."""
 
+_REFUSED = (psycopg.Error, UnicodeEncodeError)
+"""What the driver raises: the latter for a text that no column can hold."""
 _BUSY = (errors.SerializationFailure, errors.DeadlockDetected)
 _Connection = AsyncConnection[tuple[Any, ...]]
 
@@ -90,7 +92,7 @@ class PostgresDatabase:
         connection = await self._take()
         try:
             rows: list[Any] = await _execute(connection, bound)
-        except psycopg.Error as error:
+        except _REFUSED as error:
             raise self._translated(error) from error
         finally:
             await self._pool.putconn(connection)
@@ -136,7 +138,7 @@ class PostgresDatabase:
         except (PoolTimeout, PoolClosed, TooManyRequests) as error:
             raise StorageUnavailable("no connection to PostgreSQL") from error
 
-    def _translated(self, error: psycopg.Error) -> StorageError:
+    def _translated(self, error: Exception) -> StorageError:
         translated = _translated(error)
         if isinstance(translated, StorageUnavailable):
             # Other idle connections have probably died with it: replace those that have.
@@ -188,7 +190,7 @@ async def _drive(connection: _Connection, unit: Unit[T], callbacks: list[Callabl
                 answer = await _execute(connection, bound)
             except _BUSY:
                 raise
-            except psycopg.Error as error:
+            except _REFUSED as error:
                 refuse(unit, _translated(error))
     except StopIteration as end:
         return end.value
@@ -230,7 +232,9 @@ def _call(callbacks: list[Callable[[], None]]) -> None:
             log.exception("a callback after a commit failed")
 
 
-def _translated(error: psycopg.Error) -> StorageError:
+def _translated(error: Exception) -> StorageError:
+    if not isinstance(error, psycopg.Error):
+        return StorageError(str(error))
     if isinstance(error, errors.UniqueViolation):
         return Duplicate(error.diag.constraint_name or "")
     if isinstance(error, errors.ForeignKeyViolation):
@@ -238,7 +242,9 @@ def _translated(error: psycopg.Error) -> StorageError:
     state = error.sqlstate or ""
     if state == "53100":
         return StorageFull(str(error))
-    # Connection, resources, shutdown, cancelled by the operator, read-only standby.
-    if state[:2] in ("08", "53", "57", "58") or state == "25006" or not state:
+    # Connection, resources, shutdown, cancelled by the operator, read-only standby; the driver's
+    # own OperationalError has no state.
+    lost = not state and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    if lost or state[:2] in ("08", "53", "57", "58") or state == "25006":
         return StorageUnavailable(str(error))
     return StorageError(str(error))

@@ -42,6 +42,8 @@ GROUP = 256
 """Most units that share one transaction."""
 
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+_REFUSED = (sqlite3.Error, OverflowError, UnicodeEncodeError)
+"""What the driver raises: the latter two for values that no column can hold."""
 _UNIQUE = {sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY}
 
 
@@ -83,7 +85,7 @@ class SqliteDatabase:
     async def read(self, bound: Bound) -> list[Any]:
         try:
             return _execute(self._reader, bound)
-        except sqlite3.Error as error:
+        except _REFUSED as error:
             raise _translated(error, reading=True) from error
 
     async def read_one(self, bound: Bound) -> Any | None:
@@ -93,7 +95,7 @@ class SqliteDatabase:
     async def scan(self, bound: Bound) -> list[Any]:
         try:
             return await self._loop.run_in_executor(self._scanners, self._scan, bound)
-        except sqlite3.Error as error:
+        except _REFUSED as error:
             raise _translated(error, reading=True) from error
         except RuntimeError as error:
             raise StorageUnavailable("the database is closed") from error
@@ -250,7 +252,7 @@ def _drive(
                 continue
             try:
                 answer = _execute(connection, bound)
-            except sqlite3.Error as error:
+            except _REFUSED as error:
                 refuse(unit, _translated(error))
     except StopIteration as end:
         return end.value
@@ -306,10 +308,11 @@ def _fail(jobs: list[_Job], error: StorageError) -> None:
         job.result, job.callbacks, job.error = None, [], error
 
 
-def _translated(error: sqlite3.Error, *, reading: bool = False) -> StorageError:
+def _translated(error: Exception, *, reading: bool = False) -> StorageError:
     code = getattr(error, "sqlite_errorcode", None)
-    if code is None:
-        return StorageUnavailable(str(error))
+    if code is None:  # of Python's making
+        closed = isinstance(error, sqlite3.ProgrammingError) and "closed" in str(error)
+        return StorageUnavailable(str(error)) if closed else StorageError(str(error))
     if code in _UNIQUE:
         return Duplicate(_constraint(str(error)))
     if code == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
