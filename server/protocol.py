@@ -1,7 +1,9 @@
-"""uvicorn's HTTP protocol with what it leaves open: a limit on headers, and on how long they take.
+"""uvicorn's HTTP protocol with what it leaves open: a limit on headers, and on how long a request
+takes to arrive.
 
 Without the first a client can make the server keep any amount of header bytes; without the second
-it can hold a connection for ever by sending one byte now and then (Slowloris).
+it can hold a connection for ever by sending one byte now and then (Slowloris). Headers have 20 s as
+a whole; a body may take as long as it needs while some of it arrives every 30 s.
 """
 
 import asyncio
@@ -10,6 +12,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEADERS_TIMEOUT_S = 20.0
+BODY_TIMEOUT_S = 30.0
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
@@ -27,14 +30,15 @@ def limited(headers_max: int) -> type[HttpToolsProtocol]:
     class LimitedProtocol(HttpToolsProtocol):
         _size = 0
         _refused = False
+        _body_size = 0
         _awaiting: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self._expect_headers()
+            self._awaiting = self.loop.call_later(HEADERS_TIMEOUT_S, self._refuse, _TOO_SLOW)
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._headers_arrived()
+            self._arrived()
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
@@ -50,8 +54,9 @@ def limited(headers_max: int) -> type[HttpToolsProtocol]:
 
         def on_message_begin(self) -> None:
             self._size = 0
+            self._body_size = 0
             if self._awaiting is None:
-                self._expect_headers()
+                self._awaiting = self.loop.call_later(HEADERS_TIMEOUT_S, self._refuse, _TOO_SLOW)
             super().on_message_begin()
 
         def on_url(self, url: bytes) -> None:
@@ -63,25 +68,41 @@ def limited(headers_max: int) -> type[HttpToolsProtocol]:
             super().on_header(name, value)
 
         def on_headers_complete(self) -> None:
-            self._headers_arrived()
+            self._arrived()
+            self._awaiting = self.loop.call_later(BODY_TIMEOUT_S, self._check_body, 0)
             super().on_headers_complete()
+
+        def on_body(self, body: bytes) -> None:
+            self._body_size += len(body)
+            super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            self._arrived()
+            super().on_message_complete()
+
+        def _check_body(self, before: int) -> None:
+            """Go on while the body grows, or while we are the ones who do not read it."""
+            if self._body_size == before and not self.flow.read_paused:
+                self._awaiting = None
+                self.transport.close()
+            else:
+                self._awaiting = self.loop.call_later(
+                    BODY_TIMEOUT_S, self._check_body, self._body_size
+                )
 
         def _count(self, size: int) -> None:
             self._size += size
             if self._size > headers_max:
                 raise _HeadersTooLarge
 
-        def _expect_headers(self) -> None:
-            self._awaiting = self.loop.call_later(HEADERS_TIMEOUT_S, self._refuse, _TOO_SLOW)
-
-        def _headers_arrived(self) -> None:
+        def _arrived(self) -> None:
             if self._awaiting is not None:
                 self._awaiting.cancel()
                 self._awaiting = None
 
         def _refuse(self, answer: bytes) -> None:
             self._refused = True
-            self._headers_arrived()
+            self._arrived()
             if not self.transport.is_closing():
                 self.transport.write(answer)
                 self.transport.close()

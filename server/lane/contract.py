@@ -80,10 +80,12 @@ class Contract:
         routes: Routes,
         around: Around,
         replay_run: ReplayRun | None = None,
+        *,
+        shape: Shape | None = None,
     ) -> None:
         self.name = name
         self.document = document
-        self.shape: Shape = SHAPES[name]
+        self.shape: Shape = shape or SHAPES[name]
         self.router: Router[Operation] = Router()
         self.operations: dict[str, Operation] = {}
         self._routes = routes

@@ -57,6 +57,4 @@ def refusal_of(
         return Refusal(404, "request.not_found", code=code)
     if isinstance(error, Duplicate):
         return Refusal(409, "request.conflict", code=codes.get("conflict", 409))
-    if isinstance(error, TimeoutError):
-        return Refusal(408, "request.timeout")
     return None

@@ -50,7 +50,6 @@ MESSAGES = {
         "Unsupported media type; send {expected}.",
     ),
     "request.throttled": ("请求过于频繁，请稍后再试", "Too many requests; try again later."),
-    "request.timeout": ("请求超时", "The request took too long to arrive."),
     "request.too_large": (
         "请求体超过 {limit} 字节",
         "The body is larger than {limit} bytes.",
