@@ -21,6 +21,9 @@ _NAME = re.compile(r"^[A-Za-z][A-Za-z0-9]*$")
 _LITERAL = frozenset({"example", "value", "default", "enum"})
 """Keys of OpenAPI whose values are data, in which `$ref` is a word like any other."""
 
+_MAPS = frozenset({"properties", "examples", "responses", "headers", "schemas"})
+"""Keys of OpenAPI whose values are maps with keys of the author's own."""
+
 _ALIAS_OWN = ("operationId", "tags", "summary", "deprecated", "x-alias-of")
 """What an alias says for itself; all else it takes from its target."""
 
@@ -170,7 +173,7 @@ class _Bundler:
             if key in _LITERAL and not names
             else self._mapping(item, file)
             if key == "mapping" and not names
-            else self._copy(item, file, names=not names and key in {"properties", "examples"})
+            else self._copy(item, file, names=not names and key in _MAPS)
             for key, item in value.items()
         }
 

@@ -38,7 +38,9 @@ _TEXT = ("x-alias-of", "x-idempotency-reason")
 _CODES = ("x-soft", "x-code")
 _PARAMETER = ("x-tail", "x-commas")
 _OPERATION = frozenset((*_ONE_OF, *_TEXT, *_CODES))
-_NAMES = frozenset({"properties", "headers", "examples", "mapping", "schemas", "parameters"})
+_NAMES = frozenset(
+    {"properties", "headers", "examples", "mapping", "schemas", "parameters", "responses"}
+)
 _LITERAL = frozenset({"example", "value", "default", "enum"})
 
 
@@ -47,7 +49,7 @@ def valid_openapi(bundle: Bundle, around: "Surroundings") -> Iterator[str]:
     for error in OpenAPIV30SpecValidator(bundle.document).iter_errors():
         while error.context:
             error = max(error.context, key=lambda inner: len(inner.absolute_path))
-        yield f"{'/'.join(map(str, error.absolute_path))}: {error.message[:200]}"
+        yield f"{'/'.join(map(str, error.absolute_path))}: {error.message.splitlines()[0][:200]}"
 
 
 def version(bundle: Bundle, around: "Surroundings") -> Iterator[str]:

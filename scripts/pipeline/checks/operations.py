@@ -342,5 +342,5 @@ def _descriptions(node: Any, where: str, names: bool = False) -> Iterator[tuple[
             elif key == "description":
                 yield where, value
             elif key not in {"example", "value", "default", "enum"}:
-                inner = key in {"properties", "examples", "headers", "schemas"}
+                inner = key in {"properties", "examples", "headers", "schemas", "responses"}
                 yield from _descriptions(value, f"{where}/{key}", names=inner)
