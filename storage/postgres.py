@@ -1,6 +1,6 @@
 """Rows in PostgreSQL, over psycopg.
 
-Reads run in autocommit on a pooled connection: one round trip. Statements are prepared at their
+Reads run in autocommit on a pooled connection, which may not write: one round trip. Statements are prepared at their
 second use on a connection. Pipelines are left alone: they cost as much CPU, and psycopg 3.3 loses
 track of statements that were being prepared when a pipeline aborts.
 """
@@ -71,6 +71,7 @@ class PostgresDatabase:
             min_size=min(2, connections),
             max_size=connections,
             timeout=timeout,
+            configure=_configure,
             open=False,
             name="quartet",
         )
@@ -155,6 +156,10 @@ class PostgresDatabase:
         await self._pool.close()
 
 
+async def _configure(connection: _Connection) -> None:
+    await connection.execute("SET default_transaction_read_only = on")
+
+
 def driver_url(url: str) -> str:
     """The URL as libpq reads it: SQLAlchemy's `postgresql+psycopg://` names the driver too."""
     scheme, _, rest = url.partition("://")
@@ -166,7 +171,7 @@ async def _transaction(
 ) -> T:
     """Run a unit between BEGIN and COMMIT; whatever it raises rolls back and comes out."""
     try:
-        await connection.execute("BEGIN")
+        await connection.execute("BEGIN READ WRITE")
         result = await _drive(connection, unit, callbacks)
         await connection.execute("COMMIT")
         return result

@@ -46,7 +46,8 @@ def pytest_report_header() -> str:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "dialect" in metafunc.fixturenames:
-        dialects = ["sqlite", "postgresql"] if postgres_answers() else ["sqlite"]
+        here = ["postgresql"] if postgres_answers() else []
+        dialects = here if "postgres" in metafunc.fixturenames else ["sqlite", *here]
         metafunc.parametrize("dialect", dialects)
 
 
@@ -112,6 +113,12 @@ async def database(database_url: str, data: Path) -> AsyncIterator[Database]:
     opened = await open_database(database_url, data)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+def postgres(database: Database) -> Database:
+    """The same; a test that asks for it runs on PostgreSQL alone."""
+    return database
 
 
 def administrator() -> psycopg.Connection[tuple[object, ...]]:
