@@ -395,6 +395,20 @@ class ConversationStore:
             raise NoSuchRow("conversation")
         return rows[0]
 
+    def lock(self, conversation_id: str) -> Unit[Conversation]:
+        """The row, locked until the unit ends: whoever also locks a run of it takes this first."""
+        rows = yield LOCK(conversation_id=conversation_id)
+        if not rows:
+            raise NoSuchRow("conversation")
+        return rows[0]
+
+    def kept(self, conversation_id: str, message_ids: Sequence[str]) -> Unit[set[str]]:
+        """Those of the message ids that the conversation has."""
+        if not message_ids:
+            return set()
+        rows = yield KEPT(conversation_id=conversation_id, ids=list(message_ids))
+        return {row.message_id for row in rows}
+
     def ensure(
         self,
         owner: str,

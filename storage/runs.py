@@ -201,6 +201,11 @@ END = Statement(
         ended_at=bindparam("now"),
     )
 )
+END_OPEN = Statement(
+    update(calls)
+    .where(calls.c.run_id == bindparam("of_run"), calls.c.outcome.is_(None))
+    .values(outcome="cancelled", ended_at=bindparam("now"))
+)
 CALLS = Statement(
     select(calls)
     .where(calls.c.run_id == bindparam("run_id"))
@@ -294,6 +299,13 @@ class RunStore:
     def create(self, run: Run) -> Unit[None]:
         yield INSERT(**msgspec.structs.asdict(run))
 
+    def peek(self, run_id: str) -> Unit[Run]:
+        """The run as it stands. Raises NoSuchRow("run")."""
+        rows = yield FIND(run_id=run_id)
+        if not rows:
+            raise NoSuchRow("run")
+        return rows[0]
+
     def lock(self, run_id: str) -> Unit[Run]:
         """The run, locked until the unit ends. Raises NoSuchRow("run")."""
         rows = yield LOCK(run_id=run_id)
@@ -347,6 +359,10 @@ class RunStore:
                 for i, name in enumerate(names)
             ]
         )
+
+    def end_open_calls(self, run_id: str) -> Unit[None]:
+        """Nobody waits any more for what these calls may bring."""
+        yield END_OPEN(of_run=run_id, now=time.time())
 
     def end_call(
         self,

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from domain.errors import Unusable
+from domain.model_choice import Choice
 
 MemoryType = Literal["session", "user", "none"]
 Mode = Literal["default", "simple"]
@@ -78,36 +79,43 @@ class TurnRequest(msgspec.Struct, kw_only=True):
 
 
 class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`context_budget_config`: how much of the model's window the prompt may take.
+    """`context_budget_config`: how the model's window is shared out.
 
     Tokens are estimated at three bytes of UTF-8 each. `max_model_len` is the window (default: the
-    provider's). Earlier turns may take `history_ratio` of it and at most the latest `recent_turns`
-    of them are shown (0: as many as fit); whole turns go, oldest first. The running turn may take
-    `active_ratio`: beyond it the texts of its oldest tool results are cut. `max_new_message_ratio`
-    of the window bounds the answer. What the user says now is never cut.
+    provider's; where nobody says there is no limit). Earlier turns get `history_ratio` of it, and
+    at most the latest `recent_turns` are shown (0: as many as fit): whole turns go, oldest first.
+    The present turn gets `active_ratio`: beyond it the texts of its oldest tool results are cut.
+    One tool result gets `max_new_message_ratio`. What the user says now is never cut.
     """
 
     max_model_len: int | None = None
-    history_ratio: float = 0.5
-    active_ratio: float = 0.4
+    history_ratio: float | None = None
+    active_ratio: float | None = None
     max_new_message_ratio: float | None = None
-    recent_turns: int = 0
+    recent_turns: int | None = None
 
     def __post_init__(self) -> None:
-        ratios = (self.history_ratio, self.active_ratio, self.max_new_message_ratio or 1.0)
-        if not all(0 < ratio <= 1 for ratio in ratios):
-            raise ValueError("a ratio lies above 0 and is at most 1")
-        if self.recent_turns < 0 or (self.max_model_len is not None and self.max_model_len < 256):
-            raise ValueError("max_model_len is at least 256 and recent_turns at least 0")
+        ratios = (self.history_ratio, self.active_ratio, self.max_new_message_ratio)
+        if not all(ratio is None or 0 <= ratio <= 1 for ratio in ratios):
+            raise ValueError("a ratio lies between 0 and 1")
+        if (self.recent_turns or 0) < 0 or (self.max_model_len or 1) < 1:
+            raise ValueError("max_model_len is at least 1 and recent_turns at least 0")
+
+
+HISTORY_RATIO = 0.2
+ACTIVE_RATIO = 0.3
+NEW_MESSAGE_RATIO = 0.5
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A turn as it is carried out. JSON throughout: it is kept in the run's row.
 
-    `model` is what domain.providers resolves: `{"provider_id": …, "overrides": {…}}`. `tools`
-    None means every built-in tool. `skipped` names what the agent wants and nobody has, by kind.
+    `asked` are the ids of the request's messages. `model` is the choice of domain.model_choice.
+    `tools` None means every built-in tool. `skipped` names what is wanted and nobody has, by kind.
     """
 
+    asked: list[str]
+    model: Choice
     agent_name: str = ""
     system_prefix: str = ""
     system_context: dict[str, Any] = {}
@@ -120,7 +128,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     force_summary: bool = False
     more_suggest: bool = False
     budget: Budget = Budget()
-    model: dict[str, Any] = {}
     language: str = "zh"
     skipped: dict[str, list[str]] = {}
 
@@ -166,7 +173,8 @@ def settle(
     *,
     limits: LoopLimits,
     built_in: frozenset[str],
-    model: dict[str, Any],
+    asked: list[str],
+    model: Choice,
     language: str,
     with_tools: bool = True,
 ) -> Plan:
@@ -183,6 +191,7 @@ def settle(
         raise Unusable("chat.loop_count")
     wanted = request.available_tools or (agent and agent.tools) or None
     return Plan(
+        asked=asked,
         agent_name=request.agent_name or (agent.name if agent else ""),
         system_prefix=request.system_prefix or (agent and agent.system_prefix) or "",
         system_context={

@@ -1,0 +1,101 @@
+"""How a run ends when it does not come to its end by itself: interrupted, failed, given up."""
+
+import msgspec
+
+from domain.ids import uuid7
+from domain.turn.telling import DECODERS, Ended, Failed, Noted, Telling, Text, event, stream_of
+from storage.conversations import ConversationStore, NewMessage
+from storage.database import NoSuchRow, Unit
+from storage.events import EventLog
+from storage.records import LAST_LINE, READ, Event
+from storage.runs import LIVE, Run, RunStore, State
+
+PAGE = 2000
+MESSAGE_TYPES = {
+    "answer": "assistant_text",
+    "reasoning": "reasoning_content",
+    "thinking": "thinking",
+    "summary": "stage_summary",
+}
+"""How a kind of text is kept as a message (sage's type, which is the one that is stored)."""
+
+
+class Endings:
+    """Units that end a run from outside its turn, whoever carries it out.
+
+    The run's row is closed and its attempt fenced off, what was streamed of unfinished messages is
+    kept as messages, and the last events are logged, all in one transaction.
+    """
+
+    def __init__(self, runs: RunStore, conversations: ConversationStore, log: EventLog) -> None:
+        self._runs = runs
+        self._conversations = conversations
+        self._log = log
+
+    def fail(self, run_id: str, reason: str, detail: str = "") -> Unit[bool]:
+        """End a live run as failed: an error, then the end. False if it had ended."""
+        failed = Failed(uuid7(), reason, detail)
+        return (yield from self.end(run_id, "failed", reason, failed))
+
+    def cancel(self, run_id: str, reason: str, text: str = "") -> Unit[bool]:
+        """End a live run as cancelled; `text` are the words of whoever stopped it."""
+        noted = Noted(uuid7(), reason, text=text)
+        return (yield from self.end(run_id, "cancelled", reason, noted))
+
+    def end(self, run_id: str, state: State, reason: str, last: Telling) -> Unit[bool]:
+        """End a live run; `last` is told before the end."""
+        run = yield from self._runs.peek(run_id)
+        try:
+            yield from self._conversations.lock(run.conversation_id)
+        except NoSuchRow:
+            return False
+        run = yield from self._runs.lock(run_id)
+        if run.state not in LIVE:
+            return False
+        stream = stream_of(run_id)
+        unkept = yield from self._unkept(run)
+        yield from self._conversations.add_messages(run.conversation_id, unkept)
+        yield from self._runs.end_open_calls(run_id)
+        shown = yield LAST_LINE(stream=stream)
+        final = [event(last), event(Ended(state, reason))]
+        lines = (shown[0][0] if shown else 0) + len(final)
+        yield from self._runs.settle(run_id, state, reason, lines)
+        yield from self._log.append(stream, final)
+        yield from self._log.append(f"user:{run.owner_id}", [changed(run_id, state)])
+        return True
+
+    def _unkept(self, run: Run) -> Unit[list[NewMessage]]:
+        """What was streamed of messages that are not kept yet."""
+        texts: dict[tuple[str, str], list[str]] = {}
+        after = 0
+        while True:
+            records = yield READ(stream=stream_of(run.id), after=after, limit=PAGE)
+            for record in records:
+                if record.type == "text":
+                    told: Text = DECODERS["text"].decode(record.payload)
+                    texts.setdefault((told.message_id, told.kind), []).append(told.text)
+            if len(records) < PAGE:
+                break
+            after = records[-1].seq
+        kept = yield from self._conversations.kept(
+            run.conversation_id, [message_id for message_id, _ in texts]
+        )
+        return [
+            NewMessage(
+                id=uuid7(),
+                message_id=message_id,
+                role="assistant",
+                type=MESSAGE_TYPES[kind],
+                text="".join(pieces),
+                agent_name=run.request.get("agent_name"),
+                run_id=run.id,
+                details={"unfinished": True},
+            )
+            for (message_id, kind), pieces in texts.items()
+            if message_id not in kept
+        ]
+
+
+def changed(run_id: str, state: State) -> Event:
+    """The event on an account's stream that tells of a run's beginning and end."""
+    return Event("run.changed", msgspec.json.encode({"run_id": run_id, "state": state}))

@@ -1,0 +1,39 @@
+"""What a user said to an agent elsewhere."""
+
+from sqlalchemy import and_, bindparam, select
+
+from storage.database import Database, Statement
+from storage.schema import conversations, messages
+
+SAID = Statement(
+    select(messages.c.text)
+    .select_from(messages.join(conversations, conversations.c.id == messages.c.conversation_id))
+    .where(
+        and_(
+            conversations.c.owner_id == bindparam("owner"),
+            conversations.c.agent_id == bindparam("agent_id"),
+            conversations.c.id != bindparam("here"),
+            messages.c.role == "user",
+            messages.c.text.is_not(None),
+            messages.c.text != "",
+        )
+    )
+    .order_by(conversations.c.updated_at.desc(), messages.c.position.desc())
+    .limit(bindparam("limit"))
+)
+
+
+class RecollectionStore:
+    """Reads over conversations for an agent's memory."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def said_elsewhere(
+        self, owner: str, agent_id: str, conversation_id: str, limit: int
+    ) -> list[str]:
+        """The latest texts of the user in other conversations with the agent, latest first."""
+        rows = await self._database.scan(
+            SAID(owner=owner, agent_id=agent_id, here=conversation_id, limit=limit)
+        )
+        return [text for (text,) in rows]
