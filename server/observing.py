@@ -4,15 +4,12 @@ import logging
 import re
 import sys
 from collections.abc import MutableMapping
-from contextvars import ContextVar
 from typing import Any
 
 import structlog
 
+from server.lane.operation import REQUEST_ID
 from server.settings import Settings
-
-REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
-"""The id of the request being served, for every line logged on its behalf."""
 
 _SECRET_NAME = re.compile(r"password|passwd|secret|token|api_?key|authorization|cookie|code", re.I)
 _SECRET_TEXT = re.compile(
@@ -37,7 +34,7 @@ def without_secrets(_: Any, __: str, entry: Entry) -> Entry:
 def with_request_id(_: Any, __: str, entry: Entry) -> Entry:
     """A structlog processor: name the request that a line belongs to."""
     if request_id := REQUEST_ID.get():
-        entry["request_id"] = request_id
+        entry["request_id"] = request_id.decode("latin-1")
     return entry
 
 

@@ -15,7 +15,7 @@ PER_ROUND = 600
 
 
 def requests() -> dict[str, dict[str, Any]]:
-    """GET one, list 50 (15 KB) and POST on the last route of the last API, plus one in the middle."""
+    """GET one, list 50 (15 KB) and POST, each on the last route of the last API."""
     last = resources(APIS[-1])[-1]
     return {
         "GET": {"method": "GET", "path": f"/{APIS[-1]}/api/{last}/42"},

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from domain.caller import ANONYMOUS, Caller
-from domain.errors import DomainError, Unauthenticated
+from domain.errors import DomainError, Forbidden, Unauthenticated
 from server.lane.origin import Proxies
 from server.lane.refusals import Refusal
 
@@ -128,7 +128,7 @@ class Access:
                 return ANONYMOUS
         caller = await self._door.caller(scope, headers, cookies=self._cookies)
         if self._admin and caller.role != "admin":
-            raise Refusal(403, "auth.forbidden")
+            raise Forbidden("auth.forbidden")
         if self._writes and caller.role == "viewer":
-            raise Refusal(403, "auth.viewer")
+            raise Forbidden("auth.viewer")
         return caller

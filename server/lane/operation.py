@@ -8,6 +8,7 @@ import os
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import msgspec
@@ -38,6 +39,9 @@ from server.lane.shapes import Shape
 from server.messages import text
 
 logger = logging.getLogger("quartet.lane")
+
+REQUEST_ID: ContextVar[bytes] = ContextVar("request_id", default=b"")
+"""The id of the request being served, for every line logged on its behalf."""
 
 _RUN = os.urandom(6).hex()
 _COUNTER = itertools.count(1)
@@ -170,6 +174,7 @@ class Operation:
         pairs = scope["headers"]
         headers: dict[bytes, bytes] = dict(pairs)
         request_id = request_id_of(headers)
+        REQUEST_ID.set(request_id)
         status = 500
         started = False
 
