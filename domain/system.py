@@ -29,7 +29,7 @@ class SystemInfo(msgspec.Struct, frozen=True):
     """What anybody may know before logging in. `admin_only` says that passwords log in
     administrators alone."""
 
-    mode: str
+    mode: Literal["native", "trusted_proxy", "oauth"]
     allow_registration: bool
     providers: tuple[AuthProvider, ...]
     admin_only: bool
@@ -96,9 +96,10 @@ class System:
 
         await self._database.write(unit)
 
-    async def check(self) -> None:
-        """Raises Unavailable("system.database") when the database does not answer."""
+    async def check(self) -> float:
+        """The time, once the database has answered. Raises Unavailable("system.database")."""
         try:
             await self._stored.find(ALLOW_REGISTRATION, None)
         except StorageUnavailable as error:
             raise Unavailable("system.database") from error
+        return self._clock()

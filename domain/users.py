@@ -61,6 +61,10 @@ class Users:
             raise NotFound("user.not_found")
         return user
 
+    async def owns(self, user_id: str) -> tuple[bool, bool]:
+        """Whether an account has made a provider, and an agent, of its own."""
+        return await self._users.owns(user_id)
+
     async def change_password(self, caller: Caller, old: str, new: str, *, address: str) -> None:
         """Set a new password against the old one; every other login session of the account ends.
 

@@ -9,10 +9,10 @@ import unicodedata
 from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, exists, func, insert, select, update
 
 from storage.database import Database, Statement, Unit
-from storage.schema import users
+from storage.schema import agents, providers, users
 
 
 class User(msgspec.Struct):
@@ -69,6 +69,12 @@ NAMES = Statement(
     .limit(bindparam("limit"))
 )
 ANY_ADMIN = Statement(select(users.c.id).where(users.c.role == "admin").limit(1))
+OWNS = Statement(
+    select(
+        exists().where(providers.c.owner_id == bindparam("user_id")),
+        exists().where(agents.c.owner_id == bindparam("user_id")),
+    )
+)
 SET_PASSWORD = Statement(
     update(users).where(_one).values(password_hash=bindparam("new_hash"), **_touch)
 )
@@ -106,6 +112,11 @@ class UserStore:
     async def names(self, limit: int) -> list[tuple[str, str]]:
         """(id, username) of active accounts, by name."""
         return await self._database.read(NAMES(limit=limit))
+
+    async def owns(self, user_id: str) -> tuple[bool, bool]:
+        """Whether an account has a provider, and an agent, of its own."""
+        ((provider, agent),) = await self._database.read(OWNS(user_id=user_id))
+        return bool(provider), bool(agent)
 
     def add(self, user: User) -> Unit[None]:
         """Raises Duplicate("uq_users_username" | "uq_users_email")."""

@@ -1,8 +1,8 @@
 """Accounts over a real database and event log, with a mailbox and a clock that tests move."""
 
 import json
-import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from storage.database import Database
 from storage.events import EventLog
 from storage.users import User
 from storage.wakeups import OneProcess, Polling
+from tests.storage.events.redis_server import RedisServer
 
 KEY = b"0123456789abcdef0123456789ABCDEF-for-tests"
 ISSUER = "http://127.0.0.1:8000"
@@ -134,18 +135,9 @@ async def world(make_world: MakeWorld) -> World:
 
 
 @pytest.fixture
-def redis_database() -> Iterator[str]:
-    """The URL of Redis with no lockout counts before or after."""
-    import redis
-
-    url = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
-    client = redis.Redis.from_url(url)
-
-    def clean() -> None:
-        for key in client.scan_iter("quartet:lockout:*"):
-            client.delete(key)
-
-    clean()
-    yield url
-    clean()
-    client.close()
+async def redis_server(tmp_path: Path) -> AsyncIterator[RedisServer]:
+    """A Redis of the test's own, which it may kill."""
+    server = RedisServer(tmp_path)
+    await server.start()
+    yield server
+    server.kill()

@@ -10,6 +10,7 @@ from domain.caller import Caller
 from domain.errors import Disabled, DomainError, Forbidden, Throttled, Unauthenticated
 from domain.identity.passwords import Passwords
 from tests.identity.conftest import ADMIN, KEY, PASSWORD, MakeWorld, World
+from tests.storage.events.redis_server import RedisServer
 
 
 async def refusal(awaitable: Any) -> DomainError:
@@ -200,10 +201,10 @@ async def test_success_forgives_the_account_and_not_the_address(make_world: Make
 
 
 async def test_processes_count_together_over_redis(
-    make_world: MakeWorld, redis_database: str
+    make_world: MakeWorld, redis_server: RedisServer
 ) -> None:
-    one = await make_world(lockout_failures=3, redis_url=redis_database)
-    two = await make_world(lockout_failures=3, redis_url=redis_database)
+    one = await make_world(lockout_failures=3, redis_url=redis_server.url)
+    two = await make_world(lockout_failures=3, redis_url=redis_server.url)
     await one.add("ann")
     for world in (one, two, one):
         assert (await refusal(world.login("ann", "wrong"))).key == "login.failed"
@@ -211,13 +212,17 @@ async def test_processes_count_together_over_redis(
     assert (await two.login("ann", address="192.0.2.9")).user.username == "ann"
 
 
-async def test_without_redis_each_process_counts_for_itself(make_world: MakeWorld) -> None:
-    world = await make_world(lockout_failures=2, redis_url="redis://127.0.0.1:1/0")
+async def test_without_redis_each_process_counts_for_itself(
+    make_world: MakeWorld, redis_server: RedisServer
+) -> None:
+    world = await make_world(lockout_failures=2, redis_url=redis_server.url)
     await world.add("ann")
     await world.login("ann")
+    redis_server.kill()
     for _ in range(2):
         assert (await refusal(world.login("ann", "wrong"))).key == "login.failed"
     assert (await refusal(world.login("ann"))).key == "login.locked"
+    assert (await world.login("ann", address="192.0.2.9")).user.username == "ann"
 
 
 # --- what is written down -----------------------------------------------------------------------

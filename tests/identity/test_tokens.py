@@ -139,6 +139,7 @@ def _tampered() -> str:
     return f"{header}.{part(payload(sub='admin'))}.{signature}"
 
 
+@pytest.mark.filterwarnings("ignore:The HMAC key is")
 @pytest.mark.parametrize("name", FORGED)
 def test_a_forged_token_is_invalid(tokens: Tokens, name: str) -> None:
     tokens.read_access(signed(payload()))
