@@ -1,8 +1,8 @@
 """Rows in PostgreSQL, over psycopg.
 
-Reads run in autocommit on a pooled connection, which may not write: one round trip. Statements are prepared at their
-second use on a connection. Pipelines are left alone: they cost as much CPU, and psycopg 3.3 loses
-track of statements that were being prepared when a pipeline aborts.
+Reads run in autocommit on a pooled connection, which may not write: one round trip. Statements are
+prepared at their second use on a connection. Pipelines are left alone: they cost as much CPU, and
+psycopg 3.3 loses track of statements that were being prepared when a pipeline aborts.
 """
 
 import asyncio
