@@ -425,3 +425,41 @@ async def test_the_stamp_is_when_the_text_arrived(outbound: Outbound, peer: Peer
     deltas = await answered(outbound, peer, stream(chunk("stop", content="x")))
     assert isinstance(deltas[0], Text)
     assert before <= deltas[0].stamp <= time.time()
+
+
+# --- a second real server -----------------------------------------------------------------------
+
+LLAMA = """
+import sys, xllamacpp
+parameters = xllamacpp.CommonParams()
+parameters.model.path = sys.argv[1]
+parameters.hostnames, parameters.api_keys = ["127.0.0.1"], [sys.argv[2]]
+parameters.n_ctx, parameters.warmup, parameters.cache_ram_mib = 512, False, 0
+parameters.verbosity = 1
+server = xllamacpp.Server(parameters)
+print(server.listening_address, flush=True)
+sys.stdin.read()
+"""
+
+
+async def test_llama_cpp_is_such_an_endpoint(outbound: Outbound) -> None:
+    from gateways.models.smollm2 import weights
+
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", LLAMA, str(weights()), KEY,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        url = (await asyncio.wait_for(process.stdout.readline(), 60)).decode().strip() + "/v1"
+        deltas = await run(model(outbound, url), call("Hello", max_tokens=4))
+        assert text(deltas)
+        assert deltas[-1] == Finish("length")
+        assert isinstance(deltas[-2], Usage)
+        assert deltas[-2].output_tokens == 4
+        with pytest.raises(ModelRefused) as refused:
+            await run(model(outbound, url, key="wrong"), call("Hello"))
+        assert refused.value.status == 401
+    finally:
+        process.kill()
+        await process.wait()
