@@ -318,6 +318,9 @@ def new_user(
 
 def add_unique(users: UserStore, user: User) -> Unit[None]:
     """Add an account. Raises Conflict("user.exists" | "user.email_exists")."""
+    # Where both are taken, databases differ in which constraint they name.
+    if (yield from users.has_username(user.username_key)):
+        raise Conflict("user.exists")
     try:
         yield from users.add(user)
     except Duplicate as error:

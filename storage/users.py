@@ -122,6 +122,9 @@ class UserStore:
         """Raises Duplicate("uq_users_username" | "uq_users_email")."""
         yield ADD(**msgspec.structs.asdict(user))
 
+    def has_username(self, username_key: str) -> Unit[bool]:
+        return bool((yield FIND_BY_USERNAME(key=username_key)))
+
     def lock(self, user_id: str) -> Unit[User | None]:
         """The account, held until the unit ends."""
         found = yield LOCK(user_id=user_id)

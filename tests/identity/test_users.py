@@ -118,6 +118,7 @@ async def test_an_administrator_makes_accounts(world: World) -> None:
     )
     for fields, key in (
         ({"username": "ANN"}, "user.exists"),
+        ({"username": "ANN", "email": "Ann@example.com"}, "user.exists"),
         ({"username": "bob", "email": "Ann@example.com"}, "user.email_exists"),
         ({"username": "b@b"}, "user.username_invalid"),
         ({"username": "bob", "email": "bob"}, "registration.email_invalid"),
