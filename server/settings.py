@@ -30,6 +30,7 @@ class Settings(BaseSettings):
 
     # --- what it runs on --------------------------------------------------------------------
     database_url: str = ""
+    database_connections: int = Field(10, ge=1)
     redis_url: str = ""
     object_store_url: str = ""
     secrets_key_file: Path | None = None
