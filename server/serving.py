@@ -14,7 +14,7 @@ from server import listening, observing
 from server.composition import Started, start
 from server.protocol import limited
 from server.settings import Settings
-from storage.lock import Held
+from storage.lock import Locked
 
 logger = logging.getLogger("quartet.server")
 
@@ -55,7 +55,7 @@ async def _serve(settings: Settings) -> None:
     )
     try:
         started = await start(settings)
-    except Held as error:
+    except Locked as error:
         listening.fail(str(error))
     except Exception as error:
         logger.error("the server could not start", exc_info=error)

@@ -21,7 +21,16 @@ def _put(dialect: Any) -> Any:
     )
 
 
+def _put_first(dialect: Any) -> Any:
+    return (
+        dialect.insert(settings)
+        .values(key=bindparam("name"), value=bindparam("value"), updated_at=bindparam("now"))
+        .on_conflict_do_nothing(index_elements=["key"])
+    )
+
+
 PUT = Statement({"sqlite": _put(sqlite), "postgresql": _put(postgresql)})
+PUT_FIRST = Statement({"sqlite": _put_first(sqlite), "postgresql": _put_first(postgresql)})
 
 
 class StoredSettings:
@@ -37,3 +46,7 @@ class StoredSettings:
 
     def put(self, name: str, value: Any, now: float) -> Unit[None]:
         yield PUT(name=name, value=value, now=now)
+
+    def put_first(self, name: str, value: Any, now: float) -> Unit[None]:
+        """Put a value unless the name has one."""
+        yield PUT_FIRST(name=name, value=value, now=now)

@@ -114,7 +114,7 @@ class Operation:
         self._replay_run = replay_run
         self._around = around
         self._plan = Plan(parameters, path, schemas)
-        self._has_parameters = bool(parameters)
+        self._has_parameters = bool(self._plan.arguments)
         names = set(inspect.signature(handler).parameters)
         self._misfits = _misfits(operation_id, handler, names, self._plan, declared)
         self._wants_caller = "caller" in names

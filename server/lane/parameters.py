@@ -5,6 +5,7 @@ integers), then checked against the rest of its schema. An array repeats its par
 `x-commas: true` commas separate values as well.
 """
 
+import keyword
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,6 +20,24 @@ _NUMBER = re.compile(
 )
 _PLAIN = {"type", "default", "description", "example", "nullable", "format", "title"}
 _MISSING = object()
+READ_BY_LANE = frozenset(
+    {
+        "accept",
+        "accept-language",
+        "idempotency-key",
+        "if-match",
+        "if-none-match",
+        "last-event-id",
+        "x-request-id",
+    }
+)
+"""Header parameters that a spec documents and the lane itself reads: no handler names them."""
+
+
+def argument_name(name: str) -> str:
+    """What a handler calls a parameter: `from` is `from_`, the header `X-Trace` is `x_trace`."""
+    name = name.replace("-", "_")
+    return f"{name}_" if keyword.iskeyword(name) else name
 
 
 def _integer(text: str) -> int:
@@ -72,8 +91,8 @@ class Parameter:
         self, declared: Mapping[str, Any], schema: dict[str, Any], schemas: Schemas
     ) -> None:
         self.name: str = declared["name"]
-        self.argument = self.name.replace("-", "_")
         self.location: str = declared["in"]
+        self.argument = argument_name(self.name.lower() if self.location == "header" else self.name)
         self.required = bool(declared.get("required"))
         self.default = schema.get("default", _MISSING)
         self._many = schema.get("type") == "array"
@@ -146,7 +165,11 @@ class Plan:
     __slots__ = ("_elsewhere", "_path", "arguments")
 
     def __init__(self, declared: list[Mapping[str, Any]], path: str, schemas: Schemas) -> None:
-        parameters = {p["name"]: Parameter(p, _schema(p), schemas) for p in declared}
+        parameters = {
+            p["name"]: Parameter(p, _schema(p), schemas)
+            for p in declared
+            if not (p["in"] == "header" and p["name"].lower() in READ_BY_LANE)
+        }
         names = re.findall(r"\{([^}]+)\}", path)
         self._path = tuple(parameters[name] for name in names)
         self._elsewhere = tuple(p for p in parameters.values() if p.location != "path")

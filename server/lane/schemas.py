@@ -20,7 +20,13 @@ def without_nullable(node: Any) -> Any:
         return [without_nullable(item) for item in node]
     if not isinstance(node, dict):
         return node
-    out = {key: without_nullable(value) for key, value in node.items() if key != "nullable"}
+    out = {
+        key: {name: without_nullable(schema) for name, schema in value.items()}
+        if key == "properties"
+        else without_nullable(value)
+        for key, value in node.items()
+        if key != "nullable"
+    }
     if node.get("nullable") is not True:
         return out
     if "type" not in out:

@@ -188,7 +188,7 @@ closed: list[str] = []
 
 
 async def item_list(
-    caller: Caller, page: int, ratio: float, all: bool, status: list[int], X_Trace: str
+    caller: Caller, page: int, ratio: float, all: bool, status: list[int], x_trace: str
 ) -> Any:
     return {
         "who": caller.user_id,
@@ -196,7 +196,7 @@ async def item_list(
         "ratio": ratio,
         "all": all,
         "status": status,
-        "trace": X_Trace,
+        "trace": x_trace,
     }
 
 
