@@ -9,7 +9,7 @@ import time
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import and_, bindparam, func, insert, literal, or_, select, update
 
 from storage.database import Database, NoSuchRow, Statement, StorageError, Unit
 from storage.membership import members, per_dialect
@@ -77,13 +77,15 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class Active(msgspec.Struct, frozen=True):
-    """What the list of active sessions shows of a live run."""
+    """What the list of active sessions shows of a run. `changed_at` is when it ended, or began to
+    be carried out."""
 
     run_id: str
     session_id: str
     state: State
     query: str
     created_at: float
+    changed_at: float
 
 
 class Unfinished(msgspec.Struct, frozen=True):
@@ -111,6 +113,7 @@ class _Count(msgspec.Struct, frozen=True):
     count: int
 
 
+_IS_LIVE = runs.c.state.in_([literal(state) for state in LIVE])
 _LIVE = runs.c.ended_at.is_(None)
 _ID = runs.c.id == bindparam("run_id")
 _HELD = (_ID, runs.c.attempt == bindparam("attempt"), _LIVE)
@@ -132,22 +135,39 @@ LIVE_IN_CONVERSATION = Statement(
     .with_for_update(),
     into=Run,
 )
-LIVE_OF_OWNER = Statement(
-    select(runs.c.id, conversations.c.session_id, runs.c.state, runs.c.query, runs.c.created_at)
+ACTIVE = Statement(
+    select(
+        runs.c.id,
+        conversations.c.session_id,
+        runs.c.state,
+        runs.c.query,
+        runs.c.created_at,
+        func.coalesce(runs.c.ended_at, runs.c.started_at, runs.c.created_at),
+    )
     .join(conversations, conversations.c.id == runs.c.conversation_id)
-    .where(runs.c.owner_id == bindparam("owner_id"), runs.c.state.in_(LIVE))
+    .where(
+        runs.c.owner_id == bindparam("owner_id"),
+        or_(
+            _IS_LIVE,
+            and_(
+                runs.c.state == literal("cancelled"),
+                runs.c.ended_at >= bindparam("since"),
+                conversations.c.latest_run_id == runs.c.id,
+            ),
+        ),
+    )
     .order_by(runs.c.created_at, runs.c.id),
     into=Active,
 )
 COUNT_LIVE = Statement(
     select(func.count())
     .select_from(runs)
-    .where(runs.c.owner_id == bindparam("owner_id"), runs.c.state.in_(LIVE)),
+    .where(runs.c.owner_id == bindparam("owner_id"), _IS_LIVE),
     into=_Count,
 )
 UNFINISHED = Statement(
     select(runs.c.id, runs.c.state, runs.c.process_id, runs.c.created_at)
-    .where(runs.c.state.in_(LIVE))
+    .where(_IS_LIVE)
     .order_by(runs.c.id),
     into=Unfinished,
 )
@@ -252,9 +272,10 @@ class RunStore:
         """The newest run of a conversation."""
         return await self._database.read_one(LATEST(conversation_id=conversation_id))
 
-    async def active(self, owner_id: str) -> list[Active]:
-        """An account's live runs, oldest first."""
-        return await self._database.read(LIVE_OF_OWNER(owner_id=owner_id))
+    async def active(self, owner_id: str, since: float) -> list[Active]:
+        """An account's live runs, and the latest runs of conversations that were cancelled since
+        a time; oldest first."""
+        return await self._database.read(ACTIVE(owner_id=owner_id, since=since))
 
     async def unfinished(self) -> list[Unfinished]:
         """Every account's live runs, oldest first."""

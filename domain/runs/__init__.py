@@ -1,0 +1,1 @@
+"""The life of runs: begun, carried out, watched over, ended (life.py is where to start)."""

@@ -1,0 +1,228 @@
+"""The sage view of a run's events: one JSON object and a newline for each that is shown.
+
+The bytes are a function of the logged event, the session id and the agent's name as the run knows
+it, so that a line read again is the same line. Shapes: StreamMessage, StreamFailure and StreamEnd
+of the specification; types: document 000 and deployed servers.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from domain.turn import telling
+from storage.records import Record
+
+HEARTBEAT = b": heartbeat\n\n"
+
+_encode = msgspec.json.Encoder().encode
+
+TYPES = {
+    "answer": "assistant_text",
+    "reasoning": "reasoning_content",
+    "thinking": "thinking",
+    "summary": "stage_summary",
+}
+FAILURES = {
+    "fault": ("内部错误", "an internal error"),
+    "interrupted_by_restart": ("运行被服务重启中断", "the run was interrupted by a restart"),
+    "lost": ("运行已丢失", "the run was lost"),
+    "model_dropped": ("模型连接中断", "the model's connection broke"),
+    "model_failed": ("模型调用失败", "the model call failed"),
+    "model_malformed": ("模型返回的内容无效", "the model's answer was malformed"),
+    "model_refused": ("模型拒绝了请求", "the model refused the call"),
+    "model_timeout": ("模型响应超时", "the model took too long"),
+    "model_unreachable": ("无法连接模型", "the model could not be reached"),
+    "outdated": ("服务升级后无法继续运行", "the run cannot go on after an upgrade"),
+    "storage": ("存储错误", "the run could not be stored"),
+}
+"""By a run's reason: the text of its error line."""
+NOTES = {
+    **FAILURES,
+    "client_left": ("客户端已断开", "The client has left."),
+    "interrupted": ("用户请求中断", "Interrupted at the user's request."),
+    "loop_limit": ("已达到最大循环次数", "The limit of model calls is reached."),
+    "replaced": ("会话中开始了新的运行", "A newer run of the session has begun."),
+    "shutdown": ("服务正在关闭", "The server is shutting down."),
+    "skipped": ("已跳过不可用的能力: {names}", "Skipped, as not available: {names}"),
+}
+"""By the key of a note: the text of its `system` line."""
+
+
+class View(msgspec.Struct, frozen=True):
+    """What a run's lines say besides their events."""
+
+    session_id: str
+    agent_name: str = ""
+    language: str = "zh"
+
+
+class Line(msgspec.Struct, omit_defaults=True):
+    """StreamMessage."""
+
+    role: str
+    message_id: str
+    type: str
+    timestamp: float
+    metadata: dict[str, Any]
+    content: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: str | None = None
+    agent_name: str = ""
+    session_id: str = ""
+
+
+def rendered(records: Iterable[Record], view: View) -> bytes:
+    """The lines of those of the records that show one."""
+    return b"".join([_SHOW[record.type](record, view) for record in records if record.line])
+
+
+def fallback(session_id: str, timestamp: float) -> bytes:
+    """The one line that answers where nothing is left to send."""
+    end = {
+        "type": "stream_end",
+        "session_id": session_id,
+        "timestamp": timestamp,
+        "resume_fallback": True,
+    }
+    return _encode(end) + b"\n"
+
+
+def _text(record: Record, view: View) -> bytes:
+    told: telling.Text = _TEXT.decode(record.payload)
+    line = Line(
+        role="assistant",
+        message_id=told.message_id,
+        type=TYPES[told.kind],
+        timestamp=told.at,
+        metadata={},
+        content=told.text,
+        agent_name=view.agent_name,
+        session_id=view.session_id,
+    )
+    return _encode(line) + b"\n"
+
+
+def _called(record: Record, view: View) -> bytes:
+    told: telling.Called = _decoded(record)
+    return _line(
+        record,
+        view,
+        role="assistant",
+        message_id=told.message_id,
+        type="tool_call",
+        tool_calls=told.tool_calls,
+    )
+
+
+def _returned(record: Record, view: View) -> bytes:
+    told: telling.Returned = _decoded(record)
+    return _line(
+        record,
+        view,
+        role="tool",
+        message_id=told.message_id,
+        type="tool_call_result",
+        content=told.text,
+        tool_call_id=told.tool_call_id,
+        metadata={"tool_name": told.name, "failed": told.failed},
+    )
+
+
+def _tokens(record: Record, view: View) -> bytes:
+    told: telling.Tokens = _decoded(record)
+    counts = {
+        "model": told.model,
+        "prompt_tokens": told.input_tokens,
+        "completion_tokens": told.output_tokens,
+        "total_tokens": told.input_tokens + told.output_tokens,
+        "estimated": told.estimated,
+    }
+    return _line(
+        record,
+        view,
+        role="assistant",
+        message_id=told.message_id,
+        type="token_usage",
+        content="",
+        metadata={"token_usage": counts},
+    )
+
+
+def _suggested(record: Record, view: View) -> bytes:
+    told: telling.Suggested = _decoded(record)
+    return _line(
+        record,
+        view,
+        role="assistant",
+        message_id=told.message_id,
+        type="query_suggest",
+        content="\n".join(told.suggestions),
+        metadata={"suggestions": told.suggestions},
+    )
+
+
+def _noted(record: Record, view: View) -> bytes:
+    told: telling.Noted = _decoded(record)
+    zh, en = NOTES.get(told.what, (told.what, told.what))
+    text = (en if view.language == "en" else zh).format(names=", ".join(told.names))
+    return _line(
+        record,
+        view,
+        role="system",
+        message_id=told.message_id,
+        type="system",
+        content=told.text or text,
+        metadata={"what": told.what, "names": told.names},
+    )
+
+
+def _failed(record: Record, view: View) -> bytes:
+    told: telling.Failed = _decoded(record)
+    zh, en = FAILURES.get(told.reason, (told.reason, told.reason))
+    text = f"The run failed: {en}" if view.language == "en" else f"处理失败: {zh}"
+    failure = {
+        "type": "error",
+        "content": f"{text} ({told.detail})" if told.detail else text,
+        "role": "assistant",
+        "message_id": told.message_id,
+        "session_id": view.session_id,
+    }
+    return _encode(failure) + b"\n"
+
+
+def _ended(record: Record, view: View) -> bytes:
+    end = {
+        "type": "stream_end",
+        "session_id": view.session_id,
+        "timestamp": record.at,
+        "total_stream_count": record.line,
+    }
+    return _encode(end) + b"\n"
+
+
+def _line(record: Record, view: View, **fields: Any) -> bytes:
+    line = Line(
+        timestamp=record.at,
+        agent_name=view.agent_name,
+        session_id=view.session_id,
+        **{"metadata": {}, **fields},
+    )
+    return _encode(line) + b"\n"
+
+
+def _decoded(record: Record) -> Any:
+    return telling.DECODERS[record.type].decode(record.payload)
+
+
+_TEXT = telling.DECODERS["text"]
+_SHOW: dict[str, Callable[[Record, View], bytes]] = {
+    "text": _text,
+    "tool.called": _called,
+    "tool.returned": _returned,
+    "tokens": _tokens,
+    "suggestions": _suggested,
+    "run.noted": _noted,
+    "failed": _failed,
+    "run.ended": _ended,
+}
