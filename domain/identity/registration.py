@@ -5,7 +5,7 @@ import hmac
 import secrets
 from collections.abc import Awaitable, Callable
 
-from domain.errors import Disabled, Forbidden, Throttled, Unusable
+from domain.errors import Disabled, Forbidden, Throttled, Unavailable, Unusable
 from domain.identity.passwords import Passwords
 from domain.identity.policy import IdentityPolicy
 from domain.identity.trail import Trail
@@ -18,7 +18,7 @@ from storage.email_codes import EmailCode, EmailCodeStore
 from storage.users import User, UserStore, folded
 
 Send = Callable[[str, str, str], Awaitable[None]]
-"""Sends a plain-text mail: to, subject, text."""
+"""Sends a plain-text mail: to, subject, text. Any exception means that it was not sent."""
 
 DAY_S = 24 * 3600
 
@@ -62,7 +62,7 @@ class Registration:
 
         Raises Disabled("registration.disabled"), Forbidden("registration.closed"),
         Unusable("registration.email_missing" | "registration.email_invalid"),
-        Throttled("registration.too_soon"), and what sending raises.
+        Throttled("registration.too_soon"), Unavailable("registration.mail_failed").
         """
         await self._refuse_closed()
         address = _required_address(email)
@@ -81,9 +81,9 @@ class Registration:
         subject, text = _mail(language, "" if taken else digits, self._policy.code_ttl_s)
         try:
             await self._send(address, subject, text)
-        except BaseException:
+        except Exception as error:
             await self._database.write(lambda: self._codes.delete(code.id))
-            raise
+            raise Unavailable("registration.mail_failed") from error
         return self._policy.code_ttl_s, self._policy.code_retry_s
 
     async def register(

@@ -27,6 +27,10 @@ MESSAGES = {
     ),
     "registration.email_invalid": ("邮箱格式不正确", "The mail address is not valid."),
     "registration.email_missing": ("邮箱不能为空", "A mail address is needed."),
+    "registration.mail_failed": (
+        "验证码邮件发送失败，请稍后再试",
+        "The mail with the code could not be sent; try again later.",
+    ),
     "registration.too_soon": (
         "验证码发送过于频繁，请稍后再试",
         "A code was sent a moment ago; try again later.",
