@@ -7,12 +7,14 @@ it may run again after a crash; every other call is made at most once.
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from domain.arithmetic import Unfit, evaluate
+from gateways.search import WebSearch
+from gateways.webpage import WebPages
 
 RESULT_MAX = 32_000
 """Characters of a result that reach the model; the rest is cut, and the text says so."""
@@ -22,30 +24,6 @@ Run = Callable[[Any], Awaitable[str]]
 
 class ToolFailed(Exception):
     """The tool could not do what was asked; the text is for the model and the user."""
-
-
-class Page(Protocol):
-    """A fetched page as text."""
-
-    url: str
-    title: str
-    text: str
-
-
-class Hit(Protocol):
-    """One result of a web search."""
-
-    title: str
-    url: str
-    snippet: str
-
-
-class Web(Protocol):
-    """The two doors to the web. Both raise gateways.errors.GatewayError."""
-
-    async def fetch(self, url: str) -> Page: ...
-
-    async def search(self, query: str, count: int) -> Sequence[Hit]: ...
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -154,19 +132,20 @@ async def calculate(wanted: CalculatorArguments) -> str:
         raise ToolFailed(str(error)) from None
 
 
-def built_in(web: Web) -> Tools:
+def built_in(pages: WebPages, web: WebSearch) -> Tools:
     """The tools that every server has."""
 
     async def fetch(wanted: WebFetchArguments) -> str:
-        page = await web.fetch(wanted.url)
+        page = await pages.read(wanted.url)
         return f"{page.title}\n{page.url}\n\n{page.text}" if page.title else page.text
 
     async def search(wanted: WebSearchArguments) -> str:
-        hits = await web.search(wanted.query, wanted.count)
-        if not hits:
+        found = await web.search(wanted.query, wanted.count)
+        if not found:
             return "Nothing was found."
         return "\n\n".join(
-            f"{number}. {hit.title}\n{hit.url}\n{hit.snippet}" for number, hit in enumerate(hits, 1)
+            f"{number}. {one.title}\n{one.url}\n{one.content}"
+            for number, one in enumerate(found, 1)
         )
 
     return Tools(

@@ -1,0 +1,83 @@
+"""The parts of runs, put together."""
+
+import msgspec
+
+from domain.agents import Agents
+from domain.conversations import Conversations
+from domain.model_choice import ModelChoices
+from domain.runs.ending import Endings
+from domain.runs.life import RunPolicy, Runs
+from domain.runs.liveness import Liveness
+from domain.runs.reconciler import Reconciler
+from domain.tools import Tools
+from domain.turn.images import loader
+from domain.turn.loop import Parts
+from domain.usage import Usage
+from gateways.outbound import Outbound
+from gateways.workflows import Workflows
+from storage.conversations import ConversationStore
+from storage.database import Database
+from storage.events import EventLog
+from storage.processes import ProcessStore
+from storage.recollections import RecollectionStore
+from storage.runs import RunStore
+
+
+class Assembled(msgspec.Struct, frozen=True):
+    """What `assemble` makes. `liveness.launch()` begins the work and `liveness.close()` ends it."""
+
+    runs: Runs
+    conversations: Conversations
+    usage: Usage
+    liveness: Liveness
+
+
+def assemble(
+    database: Database,
+    log: EventLog,
+    *,
+    agents: Agents,
+    choices: ModelChoices,
+    tools: Tools,
+    outbound: Outbound,
+    workflows: Workflows,
+    policy: RunPolicy,
+    process_id: str,
+) -> Assembled:
+    """Runs, and the conversations that they make, over one database.
+
+    `process_id` is domain.runs.liveness.EMBEDDED where this process is alone, else an id that no
+    other process has; `workflows` were made with the same one as executor.
+    """
+    store, conversation_store = RunStore(database), ConversationStore(database)
+    endings = Endings(store, conversation_store, log)
+    runs: Runs
+    conversations = Conversations(
+        database,
+        conversation_store,
+        log,
+        lines_of=lambda run_id: runs.lines_of(run_id),
+        stop_runs=lambda conversation_id: runs.stop_conversation(conversation_id),
+    )
+    parts = Parts(
+        database=database,
+        runs=store,
+        conversations=conversation_store,
+        recollections=RecollectionStore(database),
+        log=log,
+        endings=endings,
+        choices=choices,
+        tools=tools,
+        load_image=loader(outbound),
+        process_id=process_id,
+    )
+    runs = Runs(parts, conversations, agents, workflows, policy)
+    reconciler = Reconciler(database, store, endings, workflows)
+    return Assembled(
+        runs=runs,
+        conversations=conversations,
+        usage=Usage(store),
+        liveness=Liveness(
+            database, ProcessStore(database), runs, reconciler, workflows, process_id
+        ),
+    )
