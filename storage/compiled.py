@@ -75,7 +75,7 @@ class Compiled:
         }
         self._optional = any(not bind.required and not bind.unique for bind in binds.values())
         self._names = frozenset(binds[name].key for name in order if binds[name].required)
-        processors = compiler._bind_processors
+        processors: Mapping[str, Any] = compiler._bind_processors
         self._processors = tuple(
             (at, processors[name]) for at, name in enumerate(order) if name in processors
         )

@@ -21,7 +21,7 @@ the run's stream is the answer.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -222,7 +222,7 @@ class IdempotencyStore:
             )
             if taken:
                 return None
-            rows = yield FIND(**names)
+            rows: list[_Row] = yield FIND(**names)
             return rows[0]
 
         row = await self._database.write(unit)
@@ -291,7 +291,7 @@ class IdempotencyStore:
     async def renew(self, now: float) -> None:
         """Lengthen the leases of the claims that this process holds; to be called several times
         within LEASE_S."""
-        held = [
+        held: list[Mapping[str, Any]] = [
             {**_names(claim.scope), "holder_": claim.holder, "until": now + LEASE_S}
             for claim in self._held
         ]

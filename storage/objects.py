@@ -175,7 +175,7 @@ def open_objects(url: str, data: Path) -> ObjectStore:
         raise ValueError("OBJECT_STORE_URL must be s3://bucket/prefix or empty")
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     endpoint = options.pop("endpoint", "") or os.environ.get("AWS_ENDPOINT_URL", "")
-    config: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
+    config: Any = {"endpoint": endpoint} if endpoint else {}
     if region := options.pop("region", ""):
         config["region"] = region
     if options:

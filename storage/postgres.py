@@ -16,6 +16,7 @@ import psycopg
 from psycopg import AsyncConnection, AsyncRawCursor, errors
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.engine.interfaces import Dialect
 
 from storage.background import Background
 from storage.compiled import compiled
@@ -34,7 +35,7 @@ from storage.units import closed_by, refuse
 
 log = logging.getLogger("quartet.storage")
 
-DIALECT = PGDialect_psycopg(paramstyle="numeric_dollar")
+DIALECT: Dialect = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 ATTEMPTS = 8
 """How often a unit runs when it deadlocks or cannot be serialized."""
 
@@ -196,7 +197,7 @@ async def _drive(connection: _Connection, unit: Unit[T], callbacks: list[Callabl
     try:
         while True:
             bound = unit.send(answer)
-            if type(bound) is AfterCommit:
+            if isinstance(bound, AfterCommit):
                 callbacks.append(bound.callback)
                 answer = None
                 continue
@@ -207,13 +208,14 @@ async def _drive(connection: _Connection, unit: Unit[T], callbacks: list[Callabl
             except _REFUSED as error:
                 refuse(unit, _translated(error))
     except StopIteration as end:
-        return end.value
+        result: T = end.value
+        return result
 
 
 async def _execute(connection: _Connection, bound: Bound) -> Any:
     """The rows of a statement that returns rows, else the number of rows it changed."""
     parameters = bound.parameters
-    if type(parameters) is list:
+    if isinstance(parameters, list):
         return await _execute_many(connection, bound, parameters)
     statement = compiled(bound, DIALECT, parameters)
     cursor = await connection.execute(*statement.arguments(parameters))

@@ -13,6 +13,7 @@ import sqlite3
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -84,9 +85,10 @@ class SqliteDatabase:
 
     async def read(self, bound: Bound) -> list[Any]:
         try:
-            return _execute(self._reader, bound)
+            rows: list[Any] = _execute(self._reader, bound)
         except _REFUSED as error:
             raise _translated(error, reading=True) from error
+        return rows
 
     async def read_one(self, bound: Bound) -> Any | None:
         rows = await self.read(bound)
@@ -106,9 +108,10 @@ class SqliteDatabase:
         except Empty:
             connection = connect(self._path, reader=True)
         try:
-            return _execute(connection, bound)
+            rows: list[Any] = _execute(connection, bound)
         finally:
             self._scan_connections.put(connection)
+        return rows
 
     async def write(self, unit: Callable[[], Unit[T]]) -> T:
         return await self._writer.submit(closed_by(unit))
@@ -187,9 +190,11 @@ class _Writer:
                     self._commit(group)
                 except BaseException as error:
                     log.exception("the writer failed")
-                    for job in group:
-                        job.error = StorageUnavailable(str(error))
-                self._loop.call_soon_threadsafe(_settle, group)
+                    with suppress(sqlite3.Error):
+                        self._connection.rollback()
+                    _fail(group, StorageUnavailable(str(error)))
+                with suppress(RuntimeError):  # the loop has ended: nobody waits
+                    self._loop.call_soon_threadsafe(_settle, group)
         self._connection.close()
 
     def _commit(self, group: list[_Job]) -> None:
@@ -246,7 +251,7 @@ def _drive(
     try:
         while True:
             bound = unit.send(answer)
-            if type(bound) is AfterCommit:
+            if isinstance(bound, AfterCommit):
                 callbacks.append(bound.callback)
                 answer = None
                 continue
@@ -261,7 +266,7 @@ def _drive(
 def _execute(connection: sqlite3.Connection, bound: Bound) -> Any:
     """The rows of a statement that returns rows, else the number of rows it changed."""
     parameters = bound.parameters
-    if type(parameters) is list:
+    if isinstance(parameters, list):
         return _execute_many(connection, bound, parameters)
     statement = compiled(bound, DIALECT, parameters)
     sql, arguments = statement.arguments(parameters)
