@@ -13,12 +13,14 @@ from domain.ids import uuid7
 from domain.mail_address import mail_address
 from domain.system import System
 from domain.users import add_unique, new_user
+from gateways.errors import MailFailed, MailRefused
 from storage.database import Database, Unit
 from storage.email_codes import EmailCode, EmailCodeStore
 from storage.users import User, UserStore, folded
 
 Send = Callable[[str, str, str], Awaitable[None]]
-"""Sends a plain-text mail: to, subject, text. Any exception means that it was not sent."""
+"""Sends a plain-text mail: to, subject, text. Raises MailFailed, or MailRefused for an address that
+no mail can go to (gateways.mail.Mail.send)."""
 
 DAY_S = 24 * 3600
 
@@ -81,8 +83,10 @@ class Registration:
         subject, text = _mail(language, "" if taken else digits, self._policy.code_ttl_s)
         try:
             await self._send(address, subject, text)
-        except Exception as error:
+        except MailFailed as error:
             await self._database.write(lambda: self._codes.delete(code.id))
+            if isinstance(error, MailRefused):
+                raise Unusable("registration.email_invalid") from error
             raise Unavailable("registration.mail_failed") from error
         return self._policy.code_ttl_s, self._policy.code_retry_s
 

@@ -1,6 +1,10 @@
 """Registration by mailed code (security 10)."""
 
 import asyncio
+import re
+from email import message_from_bytes
+from email.policy import default
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +18,8 @@ from domain.errors import (
     Unavailable,
     Unusable,
 )
+from gateways.errors import MailFailed, MailRefused
+from gateways.mail import Mail
 from tests.identity.conftest import ADMIN, PASSWORD, MakeWorld, World
 
 EMAIL = "ann@example.com"
@@ -218,11 +224,13 @@ async def test_a_closed_door_and_other_modes(make_world: MakeWorld) -> None:
 
 
 async def test_a_mail_that_fails_leaves_nothing(world: World) -> None:
-    world.mailbox.fails = ConnectionError("no mail server")
+    world.mailbox.fails = MailFailed("no mail server")
     for _ in range(2):
         error = await refusal(world.registration.send_code(EMAIL))
         assert isinstance(error, Unavailable)
         assert error.key == "registration.mail_failed"
+    world.mailbox.fails = MailRefused("no such address")
+    assert (await refusal(world.registration.send_code(EMAIL))).key == "registration.email_invalid"
     world.mailbox.fails = None
     await register(world, await coded(world))
 
@@ -232,3 +240,14 @@ async def test_old_codes_are_forgotten(world: World) -> None:
     assert await world.registration.purge() == 0
     world.clock.ahead = 2 * 86400
     assert await world.registration.purge() == 1
+
+
+async def test_a_mail_goes_through_the_real_outbox(world: World, tmp_path: Path) -> None:
+    mail = Mail("quartet@localhost.localdomain", tmp_path / "outbox")
+    world.registration._send = mail.send
+    await world.registration.send_code("o'neil@example.com", language="en")
+    (kept,) = (tmp_path / "outbox").iterdir()
+    message = message_from_bytes(kept.read_bytes(), policy=default)
+    code = re.search(r"\b\d{6}\b", message.get_content())
+    assert code is not None
+    await register(world, code[0], email="o'neil@example.com")
