@@ -25,6 +25,7 @@ SAFE_POLL_S = 5.0
 _PING_S = 2.0
 _RETRY_MIN_S = 0.1
 _RETRY_MAX_S = 5.0
+_LAST_WORDS_S = 1.0
 _NAMED_MAX = 1000
 """Most streams that one wake-up names; beyond, it says that any may have grown."""
 
@@ -79,6 +80,8 @@ class RedisWakeups:
         self._sender = secrets.token_hex(8)
         self._pending: set[str] = set()
         self._something = asyncio.Event()
+        self._sent = asyncio.Event()
+        self._sent.set()
         self._tasks: list[asyncio.Task[None]] = []
         self._hears = False
 
@@ -98,8 +101,13 @@ class RedisWakeups:
     def announce(self, streams: Collection[str]) -> None:
         self._pending.update(streams)
         self._something.set()
+        self._sent.clear()
 
     async def close(self) -> None:
+        """Stop listening; what was announced last is still sent if Redis answers at once."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_S):
+                await self._sent.wait()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -144,6 +152,8 @@ class RedisWakeups:
                 self._pending |= streams
                 self._something.set()
                 raise
+            if not self._pending:
+                self._sent.set()
 
     async def _keep(self, work: "Callable[[Redis], Awaitable[None]]") -> None:
         """Run `work` on a connection of its own, again and again, backing off while it fails."""

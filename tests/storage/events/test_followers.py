@@ -348,6 +348,59 @@ async def test_a_watch_is_always_up_to_date_in_one_process(database: Database) -
     await log.close()
 
 
+class Held:
+    """A database whose rows arrive late: they are read, and kept back until `gate` opens."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.gate = asyncio.Event()
+        self.reading = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+    async def read(self, bound: Any) -> Any:
+        rows = await self._database.read(bound)
+        self.reading.set()
+        await self.gate.wait()
+        return rows
+
+
+@pytest.mark.parametrize("where", ["in this process", "in another"])
+@pytest.mark.parametrize("others", [0, 1])
+async def test_what_commits_while_one_joins_is_not_missed(
+    database: Database, where: str, others: int
+) -> None:
+    held = Held(database)
+    log, elsewhere = EventLog(held, OneProcess()), EventLog(database, OneProcess())
+    held.gate.set()
+    await append(database, log, "run:1", event("a"))
+    live = [log.follow("run:1") for _ in range(others)]
+    for each in live:
+        assert [record.seq for record in await anext(each)] == [1]
+    held.gate.clear()
+    held.reading.clear()
+    follower = log.follow("run:1", 1)
+    waiting = asyncio.create_task(anext(follower))
+    await held.reading.wait()
+    if where == "in this process":
+        await append(database, log, "run:1", event("b"))
+    else:
+        await append(database, elsewhere, "run:1", event("b"))
+        log._tail.heard(["run:1"])
+    held.gate.set()
+    async with asyncio.timeout(5):
+        assert [record.seq for record in await waiting] == [2]
+        for each in live:
+            assert [record.seq for record in await anext(each)] == [2]
+    await append(database, log, "run:1", event("c"))
+    async with asyncio.timeout(5):
+        for each in (follower, *live):
+            assert [record.seq for record in await anext(each)] == [3]
+    await log.close()
+    await elsewhere.close()
+
+
 class Deaf:
     """A database that stops answering."""
 
