@@ -22,7 +22,6 @@ from server.lane.shapes import SHAPES
 from tests.identity.conftest import PASSWORD, MakeWorld, World
 
 RESOURCES = {"auth": auth, "user": user, "system": system}
-RETRY_SAFE = {"$ref": "#/components/parameters/IdempotencyKey"}
 BODIES = {
     "auth_send_code": models.RegistrationCodeRequest,
     "auth_register": models.RegisterRequest,
@@ -49,9 +48,7 @@ def application(world: World, proxy_header: str = "") -> Application:
             resource, _, verb = name.partition("_")
             if operation["tags"][0].lower() not in RESOURCES:
                 continue
-            parameters = operation.get("parameters", [])
-            # The lane reads this header itself (Origin); no handler takes it.
-            kept[method] = {**operation, "parameters": [p for p in parameters if p != RETRY_SAFE]}
+            kept[method] = operation
             if "x-alias-of" in operation:
                 aliases[name] = operation["x-alias-of"]
             else:
