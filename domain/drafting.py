@@ -5,8 +5,9 @@ not is asked for once more, as documented; a call that fails is not repeated. No
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -25,6 +26,8 @@ WHOLE_S = 180.0
 DRAFT_TOKENS = 1024
 PROMPT_TOKENS = 2048
 TOOLS_SHOWN = 100
+BRIEF_BELOW = 8192
+"""A model whose window is known to be smaller than this, in tokens, is asked for less."""
 
 DRAFTING = """\
 You design AI agents. The user describes what an agent is to do. Answer with one JSON object:
@@ -58,33 +61,43 @@ class Draft(msgspec.Struct, forbid_unknown_fields=True):
     availableTools: list[str]
 
 
-def draft_schema(tools: Sequence[str]) -> dict[str, Any]:
-    """The schema of a Draft that chooses among `tools`."""
-    text = {"type": "string", "minLength": 1}
+def draft_schema(tools: Sequence[str], *, brief: bool = False) -> dict[str, Any]:
+    """The schema of a Draft that chooses among `tools`. The brief one bounds each text and keeps
+    the maps empty, so that a small model comes to an end."""
     chosen: dict[str, Any] = {"type": "array", "maxItems": 0}
     if tools:
         chosen = {"type": "array", "maxItems": 8, "items": {"type": "string", "enum": list(tools)}}
+    if brief:
+        chosen["maxItems"] = min(1, len(tools))
+        nothing = {"type": "object", "properties": {}, "additionalProperties": False}
+        return _object(
+            name=_text(32),
+            description=_text(100),
+            systemPrefix=_text(240),
+            systemContext=nothing,
+            availableWorkflows=nothing,
+            availableTools=chosen,
+        )
+    steps = {"type": "array", "minItems": 1, "items": _text()}
     return _object(
-        name={**text, "maxLength": 64},
-        description={**text, "maxLength": 300},
-        systemPrefix={**text, "maxLength": 4000},
-        systemContext={
-            "type": "object",
-            "maxProperties": 8,
-            "additionalProperties": {"type": "string", "maxLength": 500},
-        },
-        availableWorkflows={
-            "type": "object",
-            "maxProperties": 4,
-            "additionalProperties": {
-                "type": "array",
-                "minItems": 1,
-                "maxItems": 8,
-                "items": {**text, "maxLength": 200},
-            },
-        },
+        name=_text(),
+        description=_text(),
+        systemPrefix=_text(),
+        systemContext={"type": "object", "additionalProperties": {"type": "string"}},
+        availableWorkflows={"type": "object", "additionalProperties": steps},
         availableTools=chosen,
     )
+
+
+def optimized_schema(*, brief: bool = False) -> dict[str, Any]:
+    """The schema of an improved prompt."""
+    return _object(optimized_prompt=_text(400 if brief else 0))
+
+
+def _text(longest: int = 0) -> dict[str, Any]:
+    """Text that says something. Long bounds are left out: servers turn them into huge grammars."""
+    bounds = {"maxLength": longest} if longest else {}
+    return {"type": "string", "minLength": 1, **bounds}
 
 
 def _object(**properties: dict[str, Any]) -> dict[str, Any]:
@@ -94,9 +107,6 @@ def _object(**properties: dict[str, Any]) -> dict[str, Any]:
         "required": list(properties),
         "additionalProperties": False,
     }
-
-
-OPTIMIZED = _object(optimized_prompt={"type": "string", "minLength": 1, "maxLength": 8000})
 
 
 class Drafting:
@@ -119,7 +129,7 @@ class Drafting:
         offered = list(dict.fromkeys(tools or self._built_in))[:TOOLS_SHOWN]
         prompt = DRAFTING % (", ".join(offered) or "(none)")
         answer = await self._ask(
-            caller, prompt, description, draft_schema(offered), max_tokens=DRAFT_TOKENS
+            caller, prompt, description, partial(draft_schema, offered), max_tokens=DRAFT_TOKENS
         )
         draft = msgspec.convert(answer, Draft)
         draft.availableTools = list(dict.fromkeys(draft.availableTools))
@@ -128,7 +138,9 @@ class Drafting:
     async def optimize(self, caller: Caller, prompt: str, goal: str | None = None) -> str:
         """The prompt, rewritten towards the goal."""
         instructions = OPTIMIZING % ((goal or "").strip() or DEFAULT_GOAL)
-        answer = await self._ask(caller, instructions, prompt, OPTIMIZED, max_tokens=PROMPT_TOKENS)
+        answer = await self._ask(
+            caller, instructions, prompt, optimized_schema, max_tokens=PROMPT_TOKENS
+        )
         return str(answer["optimized_prompt"]).strip()
 
     async def _ask(
@@ -136,7 +148,7 @@ class Drafting:
         caller: Caller,
         instructions: str,
         said: str,
-        schema: Mapping[str, Any],
+        schema_of: Callable[..., dict[str, Any]],
         *,
         max_tokens: int,
     ) -> dict[str, Any]:
@@ -146,8 +158,9 @@ class Drafting:
         """
         import jsonschema_rs
 
-        valid = jsonschema_rs.validator_for(dict(schema)).is_valid
         resolved = await self._choices.resolve(caller)
+        schema = schema_of(brief=(resolved.max_model_len or BRIEF_BELOW) < BRIEF_BELOW)
+        valid = jsonschema_rs.validator_for(schema).is_valid
         messages = [
             {"role": "system", "content": _with_schema(instructions, schema, resolved)},
             {"role": "user", "content": said},
