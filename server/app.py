@@ -58,7 +58,7 @@ def generated_contract(name: str, around: Around) -> Contract:
         load_document(GENERATED / name),
         Routes(routes.HANDLERS, routes.ALIASES, routes.BODIES, routes.ENVELOPED),
         around,
-        chat.replay_run,
+        chat.replay,
     )
 
 

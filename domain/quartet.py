@@ -1,0 +1,31 @@
+"""The one object a handler is given."""
+
+import msgspec
+
+from domain.agents import Agents
+from domain.conversations import Conversations
+from domain.drafting import Drafting
+from domain.identity.identity import Identity
+from domain.identity.registration import Registration
+from domain.probing import Probing
+from domain.providers import Providers
+from domain.runs.life import Runs
+from domain.system import System
+from domain.usage import Usage
+from domain.users import Users
+
+
+class Quartet(msgspec.Struct, frozen=True):
+    """Every part of the domain, by noun."""
+
+    identity: Identity
+    registration: Registration
+    users: Users
+    system: System
+    providers: Providers
+    probing: Probing
+    agents: Agents
+    drafting: Drafting
+    conversations: Conversations
+    runs: Runs
+    usage: Usage

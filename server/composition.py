@@ -1,0 +1,325 @@
+"""Putting the parts together: settings in, a running application out."""
+
+import contextlib
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+
+import msgspec
+from starlette.types import ASGIApp
+
+from domain.accounts import Accounts, accounts
+from domain.agents import Agents
+from domain.drafting import Drafting
+from domain.identity.policy import IdentityPolicy
+from domain.model_choice import ModelChoices
+from domain.probing import Probing
+from domain.providers import EMBEDDED as EMBEDDED_MODELS
+from domain.providers import Providers
+from domain.quartet import Quartet
+from domain.runs.assembly import Assembled, assemble
+from domain.runs.life import RunPolicy
+from domain.runs.liveness import EMBEDDED as ALONE
+from domain.tools import built_in
+from domain.turn.plan import LoopLimits
+from gateways.mail import Mail, SmtpServer
+from gateways.models.script import ScriptModel
+from gateways.models.smollm2 import SmolLM2
+from gateways.outbound import Outbound
+from gateways.search import WebSearch
+from gateways.secretbox import SecretBox, load_keys
+from gateways.webpage import WebPages
+from gateways.workflows import JobsPlace, Workflows
+from server import app, metrics, portal
+from server.app import GENERATED, Application
+from server.lane.access import Door
+from server.lane.contract import Contract
+from server.lane.forms import Limits
+from server.lane.idempotency import Idempotency
+from server.lane.operation import Around
+from server.lane.origin import Proxies
+from server.lane.rates import Rates
+from server.lane.replies import Drain
+from server.settings import Settings
+from server.signing import signing_key
+from storage.agents import AgentStore
+from storage.database import Database
+from storage.events import EventLog
+from storage.idempotency import IdempotencyStore
+from storage.lock import DirectoryLock
+from storage.migrating import migrate
+from storage.opening import open_database
+from storage.providers import ProviderStore
+from storage.wakeups import OneProcess, Polling, RedisWakeups, Wakeups
+
+
+class Started(msgspec.Struct):
+    """A composed server. `admin_password` is set the one time it was generated."""
+
+    application: Application
+    quartet: Quartet
+    drain: Drain
+    stopping: Callable[[], None]
+    close: Callable[[], Awaitable[None]]
+    admin_password: str | None
+
+
+def policy_of(settings: Settings) -> IdentityPolicy:
+    """The settings that accounts are governed by."""
+    return IdentityPolicy(
+        **{
+            name: getattr(settings, name)
+            for name in IdentityPolicy.__struct_fields__
+            if name in Settings.model_fields
+        },
+        mode=settings.auth_mode,
+    )
+
+
+def mail_of(settings: Settings) -> Mail:
+    """SMTP when it is configured, else the data directory's outbox."""
+    server = None
+    if settings.smtp_host:
+        password = settings.smtp_password
+        server = SmtpServer(
+            host=settings.smtp_host,
+            port=settings.smtp_port,
+            username=settings.smtp_username,
+            password=password.get_secret_value() if password else "",
+            starttls=settings.smtp_starttls,
+        )
+    return Mail(settings.mail_from, settings.data / "outbox", server)
+
+
+def wakeups_of(settings: Settings) -> Wakeups:
+    """Redis between processes; polling without it; none where one process is alone."""
+    if settings.embedded:
+        return OneProcess()
+    if not settings.redis_url:
+        return Polling()
+    return RedisWakeups(settings.redis_url)
+
+
+def session_cookie(settings: Settings) -> tuple[str, Callable[[str], tuple[bytes, bytes]]]:
+    """The cookie's name, and its `Set-Cookie` header for a value; an empty value clears it.
+
+    Over https the name carries `__Host-`: bound to this host and path (RFC 6265bis §4.1.3).
+    """
+    secure = settings.base_url.startswith("https://")
+    name = "__Host-sage_session" if secure else "sage_session"
+    attributes = "Path=/; HttpOnly; SameSite=Lax" + ("; Secure" if secure else "")
+
+    def header(value: str) -> tuple[bytes, bytes]:
+        age = settings.session_ttl_s if value else 0
+        return (b"set-cookie", f"{name}={value}; Max-Age={age}; {attributes}".encode())
+
+    return name, header
+
+
+async def start(settings: Settings) -> Started:
+    """Open the data, bring it up to date, and put the application together.
+
+    Raises Locked when another process holds the data directory; NewerSchema, WrongKey, WeakKey
+    and OSError when the data cannot be used as it is.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if settings.embedded:
+            lock = DirectoryLock(settings.data)
+            lock.acquire()
+            stack.callback(lock.release)
+        started = await _compose(settings, stack)
+        closing = stack.pop_all()
+        started.close = closing.aclose
+        return started
+
+
+async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Started:
+    await migrate(settings.database_url, settings.data)
+    database = await open_database(
+        settings.database_url, settings.data, connections=settings.database_connections
+    )
+    stack.push_async_callback(database.close)
+    box = SecretBox(load_keys(settings.data, settings.secrets_key_file))
+    key = await signing_key(database, box)
+    wakeups = wakeups_of(settings)
+    stack.push_async_callback(wakeups.close)
+    log = EventLog(database, wakeups)
+    stack.push_async_callback(log.close)
+    outbound = Outbound(settings.outbound_allow)
+    stack.push_async_callback(outbound.close)
+
+    parts = accounts(
+        database,
+        log,
+        key=key,
+        issuer=settings.base_url,
+        policy=policy_of(settings),
+        send=mail_of(settings).send,
+        redis_url=settings.redis_url,
+    )
+    password = settings.admin_password
+    admin_password = await parts.users.bootstrap_admin(
+        settings.admin_username,
+        settings.admin_email,
+        password.get_secret_value() if password else None,
+    )
+    await parts.identity.start()
+    stack.push_async_callback(parts.identity.close)
+
+    quartet, turning = _quartet(settings, stack, database, log, box, outbound, parts)
+    await turning.liveness.launch()
+    stack.push_async_callback(turning.liveness.close)
+    idempotency = Idempotency(
+        IdempotencyStore(
+            database,
+            seal=lambda answer: box.seal(answer.decode(), "idempotency"),
+            unseal=lambda sealed: box.open(sealed, "idempotency").encode(),
+        )
+    )
+    database.in_background(idempotency.keep_house)
+    proxies = Proxies(settings.trusted_proxies)
+    cookie_name, cookie = session_cookie(settings)
+    trusts_header = settings.auth_mode == "trusted_proxy"
+    drain = Drain()
+    stopped = [False]
+    around = Around(
+        quartet=quartet,
+        door=Door(
+            parts.identity,
+            cookie_name=cookie_name,
+            origins=frozenset({settings.base_url, *settings.cors_origins} - {"*"}),
+            proxies=proxies,
+            proxy_header=settings.trusted_identity_header if trusts_header else "",
+        ),
+        proxies=proxies,
+        rates=Rates(
+            {
+                "login": settings.login_rate,
+                "send_code": settings.send_code_rate,
+                "chat": settings.chat_rate,
+            },
+            settings.redis_url,
+        ),
+        idempotency=idempotency,
+        drain=drain,
+        json_limit=settings.json_body_max,
+        forms=Limits(settings.file_max, settings.files_max),
+        cookie=cookie,
+        check_responses=settings.validate_responses,
+    )
+    application = app.build(
+        around,
+        port=settings.port,
+        assistant_port=settings.assistant_port,
+        pages=partial(
+            _pages, settings=settings, quartet=quartet, drain=drain, is_stopping=lambda: stopped[0]
+        ),
+        cors_origins=frozenset(settings.cors_origins),
+        root_path=settings.root_path,
+    )
+    return Started(
+        application=application,
+        quartet=quartet,
+        drain=drain,
+        stopping=partial(stopped.__setitem__, 0, True),
+        close=stack.aclose,
+        admin_password=admin_password,
+    )
+
+
+def _quartet(
+    settings: Settings,
+    stack: contextlib.AsyncExitStack,
+    database: Database,
+    log: EventLog,
+    box: SecretBox,
+    outbound: Outbound,
+    known: Accounts,
+) -> tuple[Quartet, Assembled]:
+    """The domain over accounts that stand already, and the parts that its runs are made of."""
+    provider_store = ProviderStore(database)
+    providers = Providers(
+        database, provider_store, log, box, outbound, default=settings.default_provider
+    )
+    smollm2 = SmolLM2()
+    stack.push_async_callback(smollm2.close)
+    choices = ModelChoices(
+        providers,
+        provider_store,
+        box,
+        outbound,
+        {"embedded/smollm2": smollm2, "embedded/script": ScriptModel()},
+    )
+    search_key = settings.web_search_key
+    search = WebSearch(
+        outbound,
+        settings.web_search_url,
+        search_key.get_secret_value() if search_key else "",
+    )
+    tools = built_in(WebPages(outbound), search)
+    agents = Agents(
+        database, AgentStore(database), provider_store, log, embedded=frozenset(EMBEDDED_MODELS)
+    )
+    process_id = ALONE if settings.embedded else str(uuid.uuid4())
+    place = JobsPlace.beside(settings.data) if settings.embedded else JobsPlace(_jobs_url(settings))
+    turning = assemble(
+        database,
+        log,
+        agents=agents,
+        choices=choices,
+        tools=tools,
+        outbound=outbound,
+        workflows=Workflows(place, process_id),
+        policy=RunPolicy(
+            loops=LoopLimits(settings.max_loop_count, settings.max_loop_cap),
+            per_user=settings.runs_per_user,
+            per_provider=settings.runs_per_provider,
+            heartbeat_s=settings.heartbeat_s,
+        ),
+        process_id=process_id,
+    )
+    quartet = Quartet(
+        identity=known.identity,
+        registration=known.registration,
+        users=known.users,
+        system=known.system,
+        providers=providers,
+        probing=Probing(providers, choices),
+        agents=agents,
+        drafting=Drafting(choices, built_in=sorted(tools.names)),
+        conversations=turning.conversations,
+        runs=turning.runs,
+        usage=turning.usage,
+    )
+    return quartet, turning
+
+
+def _pages(
+    contracts: Mapping[str, Contract],
+    *,
+    settings: Settings,
+    quartet: Quartet,
+    drain: Drain,
+    is_stopping: Callable[[], bool],
+) -> dict[str, ASGIApp]:
+    token = settings.metrics_token
+    return portal.pages(
+        contracts,
+        generated=GENERATED,
+        base_url=settings.base_url,
+        root_path=settings.root_path,
+        is_stopping=is_stopping,
+        check=quartet.system.check,
+        metrics=metrics.metrics_page(
+            contracts,
+            token=token.get_secret_value() if token else "",
+            gauges={"quartet_streams": ("Streams under way.", lambda: len(drain))},
+            check=quartet.system.check,
+        ),
+    )
+
+
+def _jobs_url(settings: Settings) -> str:
+    """SQLAlchemy's spelling of the PostgreSQL URL, with the driver that is installed."""
+    return "postgresql+psycopg://" + settings.database_url.partition("://")[2]
