@@ -11,10 +11,11 @@ import msgspec
 
 from domain.caller import Caller
 from domain.errors import Unusable
-from domain.providers import EMBEDDED, LIMITS, MASK, SUPPORTS, Providers, SecretBox
+from domain.providers import EMBEDDED, LIMITS, MASK, SUPPORTS, Providers
 from gateways.models.model import Capabilities, Model
 from gateways.models.openai_compatible import Endpoint, OpenAIModel
 from gateways.outbound import Outbound
+from gateways.secretbox import SecretBox
 from storage.providers import Provider, ProviderStore
 
 KEPT_OPEN = 64

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -20,6 +20,7 @@ from domain.errors import Conflict, Forbidden, NotFound, Unusable
 from domain.ids import uuid7
 from gateways.errors import OutboundFailed, OutboundRefused
 from gateways.outbound import Outbound, parse
+from gateways.secretbox import SecretBox, mask
 from storage.database import Database, Duplicate, Unit
 from storage.events import EventLog
 from storage.providers import Provider, ProviderStore
@@ -30,13 +31,6 @@ LOOKUP_S = 5.0
 
 Unset = msgspec.UnsetType
 UNSET = msgspec.UNSET
-
-
-class SecretBox(Protocol):
-    """Seals short texts, each for a context without which it cannot be opened."""
-
-    def seal(self, text: str, context: str) -> str: ...
-    def open(self, sealed: str, context: str) -> str: ...
 
 
 class ProviderFields(msgspec.Struct, frozen=True, kw_only=True):
@@ -292,7 +286,7 @@ class Providers:
         alike = msgspec.json.encode([base_url, model, key])
         return {
             "api_key_sealed": self._box.seal(key, _context(provider_id)),
-            "api_key_hint": key[-4:] if len(key) > 4 else "",
+            "api_key_hint": mask(key).removeprefix(MASK),
             "fingerprint": hashlib.sha256(alike).hexdigest(),
         }
 

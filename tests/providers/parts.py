@@ -1,7 +1,6 @@
 """The domain's parts over a real database, with a real model endpoint beside them."""
 
 import asyncio
-import base64
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -9,7 +8,6 @@ from contextlib import asynccontextmanager
 
 import msgspec
 import uvicorn
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from domain.agents import Agents
 from domain.caller import Caller
@@ -22,6 +20,7 @@ from gateways.models.script import ScriptModel
 from gateways.models.script_server import ScriptServer
 from gateways.models.smollm2 import SmolLM2
 from gateways.outbound import Outbound
+from gateways.secretbox import SecretBox
 from storage.agents import AgentStore
 from storage.conversations import ConversationStore
 from storage.database import Database
@@ -34,22 +33,6 @@ ANN = Caller(user_id="ann", role="operator")
 BOB = Caller(user_id="bob", role="operator")
 CAS = Caller(user_id="cas", role="operator")
 ROOT = Caller(user_id="root", role="admin")
-
-
-class Box:
-    """AES-GCM under a key of this process, each text bound to its context."""
-
-    def __init__(self) -> None:
-        self._aead = AESGCM(AESGCM.generate_key(256))
-
-    def seal(self, text: str, context: str) -> str:
-        nonce = os.urandom(12)
-        sealed = self._aead.encrypt(nonce, text.encode(), context.encode())
-        return base64.b64encode(nonce + sealed).decode()
-
-    def open(self, sealed: str, context: str) -> str:
-        raw = base64.b64decode(sealed)
-        return self._aead.decrypt(raw[:12], raw[12:], context.encode()).decode()
 
 
 class Parts(msgspec.Struct):
@@ -75,7 +58,7 @@ async def parts(
     """Accounts ann, bob and cas, the administrator root, and everything over them."""
     await make_accounts(database, "ann", "bob", "cas", "root")
     log = EventLog(database, OneProcess())
-    outbound, box = Outbound(allow), Box()
+    outbound, box = Outbound(allow), SecretBox([os.urandom(32)])
     provider_store, smollm2 = ProviderStore(database), SmolLM2()
     providers = Providers(database, provider_store, log, box, outbound, default=default)
     embedded = {"embedded/script": ScriptModel(), "embedded/smollm2": smollm2}
