@@ -197,7 +197,7 @@ class ModelChoices:
         return caller.user_id, provider_id
 
     async def _bound(self, caller: Caller, bound_by: str, bound: str | None) -> tuple[str, str]:
-        if bound in EMBEDDED:
+        if bound and bound in EMBEDDED:
             return "", bound
         if bound and await self._store.get_own(bound_by, bound) is not None:
             return bound_by, bound

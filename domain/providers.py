@@ -151,6 +151,9 @@ class Providers:
         if not model or not key:
             raise Unusable("provider.incomplete")
         provider_id, now = uuid7(), time.time()
+        supports: dict[str, Any] = {
+            name: bool(_given(getattr(fields, name), None)) for name in SUPPORTS
+        }
         made = Provider(
             id=provider_id,
             owner_id=caller.user_id,
@@ -163,7 +166,7 @@ class Providers:
             version=1,
             **self._sealed(provider_id, base_url, model, key),
             **{name: _given(getattr(fields, name), None) for name in LIMITS},
-            **{name: bool(_given(getattr(fields, name), None)) for name in SUPPORTS},
+            **supports,
         )
 
         def unit() -> Unit[str]:
@@ -282,7 +285,7 @@ class Providers:
             },
         )
 
-    def _sealed(self, provider_id: str, base_url: str, model: str, key: str) -> dict[str, str]:
+    def _sealed(self, provider_id: str, base_url: str, model: str, key: str) -> dict[str, Any]:
         alike = msgspec.json.encode([base_url, model, key])
         return {
             "api_key_sealed": self._box.seal(key, _context(provider_id)),

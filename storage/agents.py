@@ -1,7 +1,7 @@
 """Rows of agents and of the grants that let other accounts use them."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -213,7 +213,8 @@ class AgentStore:
         )
         if not rows:
             raise NoSuchRow("agent")
-        return rows[0]
+        changed: Agent = rows[0]
+        return changed
 
     def delete(self, owner: str, agent_id: str) -> Unit[None]:
         """Remove the agent and its grants; its conversations stay and keep its name."""
@@ -235,7 +236,7 @@ class AgentStore:
         yield REVOKE_OTHERS(agent_id=agent_id, keep=wanted)
         kept = {row.id for row in (yield GRANTS(agent_id=agent_id))}
         now = time.time()
-        fresh = [
+        fresh: list[Mapping[str, Any]] = [
             {"agent_id": agent_id, "user_id": one, "created_at": now}
             for one in wanted
             if one not in kept

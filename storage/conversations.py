@@ -1,7 +1,7 @@
 """Rows of conversations, their messages and their share links."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Literal, cast
 
@@ -393,14 +393,16 @@ class ConversationStore:
         rows = yield GET(conversation_id=conversation_id)
         if not rows:
             raise NoSuchRow("conversation")
-        return rows[0]
+        row: Conversation = rows[0]
+        return row
 
     def lock(self, conversation_id: str) -> Unit[Conversation]:
         """The row, locked until the unit ends: whoever also locks a run of it takes this first."""
         rows = yield LOCK(conversation_id=conversation_id)
         if not rows:
             raise NoSuchRow("conversation")
-        return rows[0]
+        row: Conversation = rows[0]
+        return row
 
     def kept(self, conversation_id: str, message_ids: Sequence[str]) -> Unit[set[str]]:
         """Those of the message ids that the conversation has."""
@@ -471,7 +473,7 @@ class ConversationStore:
         now = time.time()
         position = locked[0].message_count
         added: dict[str, NewMessage] = {}
-        values: list[dict[str, Any]] = []
+        values: list[Mapping[str, Any]] = []
         for message in fresh:
             before = kept.get(message.message_id)
             if before is not None:
@@ -523,7 +525,8 @@ class ConversationStore:
         rows = yield RENAME(conversation_id=conversation_id, title=title)
         if not rows:
             raise NoSuchRow("conversation")
-        return rows[0]
+        row: Conversation = rows[0]
+        return row
 
     def delete(self, conversation_id: str) -> Unit[list[str]]:
         """Remove it with its messages, shares and runs; returns the ids of those runs, whose

@@ -155,7 +155,8 @@ class ProviderStore:
         )
         if not rows:
             raise NoSuchRow("provider")
-        return rows[0]
+        changed: Provider = rows[0]
+        return changed
 
     def delete(self, owner: str, provider_id: str) -> Unit[None]:
         if not (yield DELETE(owner=owner, provider_id=provider_id)):
