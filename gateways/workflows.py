@@ -37,6 +37,9 @@ SCHEMA = "jobs"
 THREADS = 16
 """DBOS reads and writes its database in threads, and makes its pool the loop's default executor."""
 
+LISTEN_S = 0.2
+"""Nothing here waits for notifications; closing waits for the thread that looks for them."""
+
 RECOVERIES = 20
 """A workflow that was taken up so often and never ended is given up (dead letter)."""
 
@@ -126,6 +129,7 @@ class Workflows:
                 "executor_id": self._executor,
                 "use_listen_notify": False,
                 "max_executor_threads": THREADS,
+                "notification_listener_polling_interval_sec": LISTEN_S,
                 "log_level": "WARNING",
             }
         )

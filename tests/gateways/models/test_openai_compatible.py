@@ -11,6 +11,7 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -39,6 +40,7 @@ from gateways.models.openai_compatible import Endpoint, OpenAIModel
 from gateways.outbound import Outbound
 from tests.gateways.peer import Peer, Request, plain
 
+ROOT = Path(__file__).parents[3]
 KEY = "sk-canary-7d1f"
 
 
@@ -46,7 +48,7 @@ KEY = "sk-canary-7d1f"
 def script_url() -> Iterator[str]:
     """The base URL of scripts/script-model, in a process of its own."""
     process = subprocess.Popen(
-        [sys.executable, "scripts/script-model", "--port", "0", "--key", KEY],
+        [sys.executable, str(ROOT / "scripts" / "script-model"), "--port", "0", "--key", KEY],
         stdout=subprocess.PIPE,
         text=True,
     )
