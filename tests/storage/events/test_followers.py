@@ -18,6 +18,7 @@ from storage.events import (
     SlowReader,
     StreamDeleted,
 )
+from storage.followers import Channel
 from storage.wakeups import OneProcess, Polling
 
 
@@ -380,7 +381,7 @@ async def test_what_commits_while_one_joins_is_not_missed(
         assert [record.seq for record in await anext(each)] == [1]
     held.gate.clear()
     held.reading.clear()
-    follower = log.follow("run:1", 1)
+    follower = log.follow("run:1")
     waiting = asyncio.create_task(anext(follower))
     await held.reading.wait()
     if where == "in this process":
@@ -390,8 +391,8 @@ async def test_what_commits_while_one_joins_is_not_missed(
         log._tail.heard(["run:1"])
     held.gate.set()
     async with asyncio.timeout(5):
-        assert [record.seq for record in await waiting] == [2]
-        for each in live:
+        assert [record.seq for record in await waiting] == [1]
+        for each in (follower, *live):
             assert [record.seq for record in await anext(each)] == [2]
     await append(database, log, "run:1", event("c"))
     async with asyncio.timeout(5):
@@ -399,6 +400,42 @@ async def test_what_commits_while_one_joins_is_not_missed(
             assert [record.seq for record in await anext(each)] == [3]
     await log.close()
     await elsewhere.close()
+
+
+class Collecting:
+    """A live reader of a channel that stands at `position`."""
+
+    live = True
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+        self.seqs: list[int] = []
+
+    def offer(self, records: list[Record]) -> None:
+        self.seqs += [record.seq for record in records]
+        self.position = records[-1].seq
+
+    def fail(self, error: object) -> None:
+        raise AssertionError
+
+
+def test_readers_at_different_places_each_get_what_they_lack() -> None:
+    channel = Channel("run:1")
+    readers = [Collecting(position) for position in (3, 4, 6, 9)]
+    for reader in readers:
+        channel.add(reader, lambda _: None)
+    channel.head = 3
+
+    def batch(*seqs: int) -> list[Record]:
+        return [Record("run:1", seq, "text", b"1", None, 0.0) for seq in seqs]
+
+    assert channel.publish(batch(4, 5, 6, 7))
+    assert [reader.seqs for reader in readers] == [[4, 5, 6, 7], [5, 6, 7], [7], []]
+    assert channel.publish(batch(5, 6))
+    assert not channel.publish(batch(9, 10))
+    assert channel.head == 7
+    assert channel.publish(batch(7, 8, 9, 10))
+    assert [reader.seqs[-3:] for reader in readers] == [[8, 9, 10]] * 3 + [[10]]
 
 
 class Deaf:
