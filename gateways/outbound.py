@@ -12,18 +12,19 @@ import re
 import socket
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import IPv4Address, ip_address
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
-import httpcore2
-import httpx2
 import msgspec
 
 from gateways.addresses import Address, AllowList
 from gateways.errors import OutboundFailed, OutboundRefused, OutboundTooLarge
+
+if TYPE_CHECKING:
+    import httpx2
 
 MAX_REDIRECTS = 3
 MAX_BYTES = 64 * 1024 * 1024
@@ -56,13 +57,15 @@ async def resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
 
 
-def parse(url: str) -> httpx2.URL:
+def parse(url: str) -> "httpx2.URL":
     """The URL, if it is one that may be tried: http or https, no credentials, a plain host.
 
     Hosts are taken in one spelling only: a DNS name or a canonical address. The many others
     (octal, hexadecimal, short, percent-encoded, zoned) exist to slip past checks. Raises
     OutboundRefused.
     """
+    import httpx2
+
     if len(url) > 8192:
         raise OutboundRefused("the URL is longer than 8192 characters")
     if _FORBIDDEN.search(url):
@@ -84,7 +87,7 @@ def parse(url: str) -> httpx2.URL:
     return parsed
 
 
-def _host(url: httpx2.URL) -> str:
+def _host(url: "httpx2.URL") -> str:
     return url.raw_host.decode("ascii").lower().rstrip(".")
 
 
@@ -118,7 +121,7 @@ class Outbound:
         self._clients: dict[str, httpx2.AsyncClient] = {}
         self._tls: ssl.SSLContext | None = None
 
-    def client(self, purpose: str) -> httpx2.AsyncClient:
+    def client(self, purpose: str) -> "httpx2.AsyncClient":
         """The client of a purpose, shared: do not close it.
 
         Its requests raise OutboundRefused, OutboundTooLarge (over 64 MiB) and httpx2's own
@@ -126,8 +129,12 @@ class Outbound:
         at most 3). Answers come uncompressed. It keeps no cookies: it is shared by all users.
         """
         if (client := self._clients.get(purpose)) is None:
+            import httpx2
+
+            from gateways.outbound_transport import Transport
+
             client = self._clients[purpose] = httpx2.AsyncClient(
-                transport=_Transport(self, purpose),
+                transport=Transport(self, purpose),
                 headers={"user-agent": USER_AGENT, "accept-encoding": "identity"},
                 timeout=httpx2.Timeout(30.0, connect=CONNECT_S),
                 max_redirects=MAX_REDIRECTS,
@@ -183,6 +190,8 @@ class Outbound:
         Raises OutboundRefused, OutboundFailed, OutboundTooLarge. A status of 400 or more is an
         answer, not an error.
         """
+        import httpx2
+
         try:
             async with asyncio.timeout(timeout):
                 return await self._follow(purpose, url, max_bytes, method, headers, content)
@@ -239,17 +248,17 @@ class Outbound:
         raise OutboundRefused(f"more than {MAX_REDIRECTS} redirects")
 
 
-def _port(url: httpx2.URL) -> int:
+def _port(url: "httpx2.URL") -> int:
     if url.port is None:
         return 443 if url.scheme == "https" else 80
     return url.port
 
 
-def _origin(url: httpx2.URL) -> tuple[str, str, int]:
+def _origin(url: "httpx2.URL") -> tuple[str, str, int]:
     return url.scheme, _host(url), _port(url)
 
 
-async def _read(response: httpx2.Response, max_bytes: int) -> bytes:
+async def _read(response: "httpx2.Response", max_bytes: int) -> bytes:
     """The body, decompressed piece by piece and never beyond `max_bytes`."""
     declared = response.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > max_bytes:
@@ -270,131 +279,3 @@ async def _read(response: httpx2.Response, max_bytes: int) -> bytes:
     if inflate is not None and not inflate.eof:
         raise OutboundFailed("the answer's compression is broken")
     return bytes(body)
-
-
-class _Transport(httpx2.AsyncBaseTransport):
-    """httpx2's transport over a connection pool whose connections go through the door."""
-
-    def __init__(self, outbound: Outbound, purpose: str) -> None:
-        self._outbound = outbound
-        self._purpose = purpose
-        self._pool: httpcore2.AsyncConnectionPool | None = None
-
-    def _connections(self) -> httpcore2.AsyncConnectionPool:
-        if self._pool is None:
-            self._pool = httpcore2.AsyncConnectionPool(
-                ssl_context=self._outbound.tls(),
-                max_connections=1000,
-                max_keepalive_connections=50,
-                keepalive_expiry=30.0,
-                network_backend=_Connector(self._outbound, self._purpose),
-            )
-        return self._pool
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        parse(str(request.url))
-        try:
-            response = await self._connections().handle_async_request(
-                httpcore2.Request(
-                    method=request.method,
-                    url=httpcore2.URL(
-                        scheme=request.url.raw_scheme,
-                        host=request.url.raw_host,
-                        port=request.url.port,
-                        target=request.url.raw_path,
-                    ),
-                    headers=request.headers.raw,
-                    content=request.stream,
-                    extensions=request.extensions,
-                )
-            )
-        except _CORE_ERRORS as error:
-            raise _as_httpx2(error) from error
-        stream = _Capped(response)
-        answer = httpx2.Response(
-            response.status,
-            headers=response.headers,
-            stream=stream,
-            extensions=response.extensions,
-        )
-        encoding = answer.headers.get("content-encoding", "identity").lower()
-        if encoding not in ("", "identity", request.headers.get("accept-encoding", "")):
-            await stream.aclose()
-            raise OutboundFailed("the answer is compressed in a way nobody asked for")
-        return answer
-
-    async def aclose(self) -> None:
-        if self._pool is not None:
-            await self._pool.aclose()
-
-
-_CORE_ERRORS = (httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.ProtocolError)
-
-
-def _as_httpx2(error: Exception) -> httpx2.HTTPError:
-    """httpx2 names its errors as httpcore2 does."""
-    kind: type[httpx2.HTTPError] = getattr(httpx2, type(error).__name__, httpx2.TransportError)
-    return kind(str(error))
-
-
-class _Capped(httpx2.AsyncByteStream):
-    """A body that ends in OutboundTooLarge beyond MAX_BYTES."""
-
-    def __init__(self, response: httpcore2.Response) -> None:
-        self._response = response
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        left = MAX_BYTES
-        try:
-            async for piece in self._response.aiter_stream():
-                left -= len(piece)
-                if left < 0:
-                    raise OutboundTooLarge(f"the answer is larger than {MAX_BYTES} bytes")
-                yield piece
-        except _CORE_ERRORS as error:
-            raise _as_httpx2(error) from error
-
-    async def aclose(self) -> None:
-        await self._response.aclose()
-
-
-class _Connector(httpcore2.AsyncNetworkBackend):
-    """Connects to checked addresses only, one after the other."""
-
-    def __init__(self, outbound: Outbound, purpose: str) -> None:
-        self._outbound = outbound
-        self._purpose = purpose
-        self._backend = httpcore2.AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore2.AsyncNetworkStream:
-        try:
-            async with asyncio.timeout(timeout):
-                addresses = await self._outbound.addresses(self._purpose, host, port)
-        except TimeoutError:
-            raise httpcore2.ConnectTimeout("the name was not resolved in time") from None
-        except OSError as error:
-            raise httpcore2.ConnectError(f"{host} has no address") from error
-        failure: Exception = httpcore2.ConnectError("")
-        for address in addresses:
-            try:
-                return await self._backend.connect_tcp(
-                    str(address), port, timeout, local_address, socket_options
-                )
-            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
-                failure = error
-        raise failure
-
-    async def connect_unix_socket(
-        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
-    ) -> httpcore2.AsyncNetworkStream:
-        raise httpcore2.ConnectError("unix sockets are not outside")
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)

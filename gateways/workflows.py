@@ -37,6 +37,9 @@ SCHEMA = "jobs"
 THREADS = 16
 """DBOS reads and writes its database in threads, and makes its pool the loop's default executor."""
 
+SETTLE_S = 1.0
+"""How long closing waits for workflows that end at this moment."""
+
 LISTEN_S = 0.2
 """Nothing here waits for notifications; closing waits for the thread that looks for them."""
 
@@ -107,6 +110,7 @@ class Workflows:
         self._registered: dict[str, Callable[..., Any]] = {}
         self._engine: Engine | None = None
         self._dbos: Any = None
+        self._instance: Any = None
 
     def register(self, name: str, body: Body) -> None:
         """Make `body` known under `name`. A recorded workflow finds its body by that name."""
@@ -119,7 +123,7 @@ class Workflows:
         logging.getLogger("dbos").propagate = True
         self._dbos = dbos
         self._engine = self._place.engine()
-        dbos.DBOS(
+        self._instance = dbos.DBOS(
             config={
                 "name": APPLICATION,
                 "system_database_url": self._place.url,
@@ -130,7 +134,7 @@ class Workflows:
                 "use_listen_notify": False,
                 "max_executor_threads": THREADS,
                 "notification_listener_polling_interval_sec": LISTEN_S,
-                "log_level": "WARNING",
+                "log_level": "ERROR",
             }
         )
         for name, body in self._bodies.items():
@@ -184,11 +188,22 @@ class Workflows:
         """Stop taking work; what runs is left to recovery."""
         if self._dbos is None:
             return
+        await self._settle()
         loop = asyncio.get_running_loop()
         pool = ThreadPoolExecutor(THREADS)
         await loop.run_in_executor(pool, self._destroy)
         loop.set_default_executor(pool)
         self._dbos = None
+
+    async def _settle(self) -> None:
+        """Let workflows that are about to end have their end recorded, and cancel the others:
+        DBOS would leave their tasks behind, and records nothing of a cancelled one."""
+        tasks = list(self._instance._workflow_tasks)
+        if tasks:
+            _, unfinished = await asyncio.wait(tasks, timeout=SETTLE_S)
+            for task in unfinished:
+                task.cancel()
+            await asyncio.gather(*unfinished, return_exceptions=True)
 
     def _destroy(self) -> None:
         self._dbos.DBOS.destroy(destroy_registry=True)

@@ -307,11 +307,12 @@ class _Child:
         return child
 
     async def stop(self) -> None:
-        """End the process with all that it started, and what it left behind."""
-        await self._http.aclose()
+        """End the process with all that it started, and what it left behind. All of that happens
+        before the first wait, so that a cancelled caller leaves nothing running."""
         if self.process.stdin is not None:
             self.process.stdin.close()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        await self.process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
+        await self._http.aclose()
+        await self.process.wait()
