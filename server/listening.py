@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import logging
+import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from types import FrameType
 
 import uvicorn
 
@@ -59,6 +61,14 @@ class Server(uvicorn.Server):
         self._drain_s = drain_s
         self._stopping = stopping
         self._ended = ended
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin the end. uvicorn would raise the signal again afterwards; an orderly end is 0."""
+        del frame
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        else:
+            self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._stopping()

@@ -1,0 +1,14 @@
+"""A server for the tests of this area that ask nothing special of it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.serving import Server, serving
+
+
+@pytest.fixture(scope="session")
+def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real process with a data directory of its own, shared by the tests of one worker."""
+    with serving(tmp_path_factory.mktemp("live") / "data") as server:
+        yield server
