@@ -26,6 +26,7 @@ from storage.records import (
     DELETE_EVENTS,
     DELETE_OLD,
     DELETE_STREAM,
+    HOLD,
     INSERT,
     LAST_LINE,
     READ,
@@ -93,6 +94,11 @@ class EventLog:
         yield INSERT.many(as_rows(records))
         yield AfterCommit(partial(self._tail.publish, (records,)))
         return head
+
+    def hold(self, stream: str) -> Unit[None]:
+        """Let nobody else append to a stream until this unit ends, so that what it reads of the
+        stream stays the whole of it. A writer whose batch waits is fenced off if the unit appends."""
+        yield HOLD(stream=stream)
 
     def writer(self, stream: str, *, head: int = 0, line: int = 0) -> Writer:
         """The writer of a new stream, or of one that stands at record `head`, shown line `line`.

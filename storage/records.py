@@ -194,6 +194,11 @@ READ_MANY = Statement(
 
 HEAD = Statement(select(streams.c.head).where(streams.c.id == bindparam("stream")))
 
+HOLD = Statement(
+    select(streams.c.head).where(streams.c.id == bindparam("stream")).with_for_update()
+)
+"""The head, locked until the transaction ends."""
+
 LAST_LINE = Statement(
     select(events.c.line)
     .where(events.c.stream == bindparam("stream"), events.c.line.is_not(None))
