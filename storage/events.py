@@ -97,7 +97,8 @@ class EventLog:
 
     def hold(self, stream: str) -> Unit[None]:
         """Let nobody else append to a stream until this unit ends, so that what it reads of the
-        stream stays the whole of it. A writer whose batch waits is fenced off if the unit appends."""
+        stream stays the whole of it. A writer that waits meanwhile is fenced off if the unit
+        appends."""
         yield HOLD(stream=stream)
 
     def writer(self, stream: str, *, head: int = 0, line: int = 0) -> Writer:

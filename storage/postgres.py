@@ -112,8 +112,13 @@ class PostgresDatabase:
         # committed runs its callbacks.
         task = asyncio.create_task(self._write(closed_by(unit)))
         self._writes.add(task)
-        task.add_done_callback(self._writes.discard)
+        task.add_done_callback(self._written)
         return await asyncio.shield(task)
+
+    def _written(self, task: asyncio.Task[Any]) -> None:
+        self._writes.discard(task)
+        if not task.cancelled():
+            task.exception()  # its caller may have left: nobody else asks for it
 
     async def _write(self, unit: Callable[[], Unit[T]]) -> T:
         for attempt in range(1, ATTEMPTS + 1):

@@ -172,6 +172,7 @@ class Writer:
         self._committing = False
         self._error = error
         self._events = []
+        self._committer.withdraw(self)
         waiters, self._waiters = self._waiters, []
         for _, waiter in waiters:
             if not waiter.done():
