@@ -24,7 +24,8 @@ class Endings:
     """Units that end a run from outside its turn, whoever carries it out.
 
     The run's row is closed and its attempt fenced off, what was streamed of unfinished messages is
-    kept as messages, and the last events are logged, all in one transaction.
+    kept as messages, and the last events are logged, all in one transaction. Locks are taken in
+    one order: the conversation, its run, the account's stream, the run's stream.
     """
 
     def __init__(self, runs: RunStore, conversations: ConversationStore, log: EventLog) -> None:
@@ -52,7 +53,9 @@ class Endings:
         run = yield from self._runs.lock(run_id)
         if run.state not in LIVE:
             return False
+        yield from self._log.append(f"user:{run.owner_id}", [changed(run_id, state)])
         stream = stream_of(run_id)
+        yield from self._log.hold(stream)
         unkept = yield from self._unkept(run)
         yield from self._conversations.add_messages(run.conversation_id, unkept)
         yield from self._runs.end_open_calls(run_id)
@@ -61,7 +64,6 @@ class Endings:
         lines = (shown[0][0] if shown else 0) + len(final)
         yield from self._runs.settle(run_id, state, reason, lines)
         yield from self._log.append(stream, final)
-        yield from self._log.append(f"user:{run.owner_id}", [changed(run_id, state)])
         return True
 
     def _unkept(self, run: Run) -> Unit[list[NewMessage]]:

@@ -335,9 +335,10 @@ class Runs:
     # --- carrying out ---------------------------------------------------------------------------
 
     async def _carry_out(self, run_id: str) -> None:
-        """The workflow's body."""
+        """The workflow's body. While the process drains it is cancelled instead of ended: the
+        workflow stays unfinished in its record, and is taken up again."""
         if self._draining:
-            await _forever()
+            raise asyncio.CancelledError
         run = await self._store.get(run_id)
         if run is None or not run.live:
             return
@@ -363,7 +364,7 @@ class Runs:
         await asyncio.wait({live.stride})
         if live.stride.cancelled():
             if self._draining:
-                await _forever()
+                raise asyncio.CancelledError
             return "done"
         error = live.stride.exception()
         if error is None:
@@ -400,11 +401,6 @@ class Runs:
                 strides.append(live.stride)
         if strides:
             await asyncio.wait(strides)
-
-
-async def _forever() -> None:
-    """The process is about to end; the workflow stays unfinished and is taken up again."""
-    await asyncio.get_running_loop().create_future()
 
 
 def _acting(caller: Caller, user_id: str | None) -> Caller:

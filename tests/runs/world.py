@@ -1,5 +1,6 @@
 """Runs without HTTP: the parts of one process over a real database, and clients of it."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from domain.runs.life import RunPolicy
 from domain.runs.liveness import EMBEDDED
 from domain.tools import built_in
 from domain.turn.plan import TurnRequest
+from gateways.models.model import Capabilities
 from gateways.models.script import ScriptModel
 from gateways.outbound import Outbound
 from gateways.search import WebSearch
@@ -36,6 +38,12 @@ from storage.wakeups import OneProcess, Polling
 ADA = Caller(user_id="ada", role="operator", via="bearer")
 BOB = Caller(user_id="bob", role="operator", via="bearer")
 SCRIPT = {"llm_provider_id": "embedded/script"}
+
+
+class Plain(ScriptModel):
+    """The scripted model as if it took neither tools nor images, as embedded/smollm2 does."""
+
+    capabilities = Capabilities(tools=False, images=False, json_schema=True)
 
 
 class World:
@@ -92,6 +100,14 @@ class World:
         assert found is not None
         return found
 
+    async def idle(self) -> None:
+        """Wait until this process carries out no run."""
+        for _ in range(500):
+            if not self.runs.carried_out:
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError(f"still carried out: {self.runs.carried_out}")
+
     async def messages(self, session_id: str = "s", caller: Caller = ADA) -> list[Message]:
         return (await self.conversations.transcript(caller, session_id)).messages
 
@@ -140,7 +156,7 @@ async def world(
         provider_store,
         box,
         outbound,
-        {"embedded/script": script or ScriptModel(), "embedded/smollm2": script or ScriptModel()},
+        {"embedded/script": script or ScriptModel(), "embedded/smollm2": Plain()},
     )
     agents = Agents(database, AgentStore(database), provider_store, log, embedded=frozenset(MODELS))
     parts = assemble(

@@ -1,0 +1,128 @@
+"""Runs that are ended from outside, and sessions that are asked twice at once."""
+
+import asyncio
+
+import pytest
+
+from domain.errors import Conflict, Throttled
+from domain.runs.life import RunPolicy
+from tests.runs.conftest import Here
+from tests.runs.test_turns import Recorder, script
+from tests.runs.world import ADA, BOB, World, text, types
+
+SLOW = script({"tokens": 2000, "every_ms": 5})
+
+
+async def some_lines(here: World, run_id: str, count: int = 3) -> None:
+    """Return once so many lines of a run were shown."""
+    async with here.runs.follow(run_id, idle_s=10) as follower:
+        async for records in follower:
+            assert records
+            if (records[-1].line or 0) >= count:
+                return
+
+
+async def test_an_interrupt_ends_the_run_and_keeps_what_was_said(here: World) -> None:
+    run = await here.start(SLOW)
+    await some_lines(here, run.id)
+    await here.runs.interrupt(BOB, "s")
+    assert (await here.run(run.id)).live
+    assert [one.session_id for one in await here.runs.active(ADA)] == ["s"]
+    await here.runs.interrupt(ADA, "s", "enough")
+    lines = await here.lines(run)
+    assert types(lines) == ["assistant_text", "system", "stream_end"]
+    assert text(lines, "system") == "enough"
+    assert lines[-1]["total_stream_count"] == len(lines)
+    ended = await here.run(run.id)
+    assert (ended.state, ended.reason, ended.lines) == ("cancelled", "interrupted", len(lines))
+    assert (await here.messages())[-1].text == text(lines)
+    [shown] = await here.runs.active(ADA)
+    assert shown.state == "cancelled"
+    await here.idle()
+    await here.runs.interrupt(ADA, "s")
+    await here.runs.interrupt(ADA, "unknown")
+    assert len(await here.lines(run)) == len(lines)
+
+
+async def test_a_stalled_model_is_interrupted_at_once(here: World) -> None:
+    run = await here.start(script({"say": "a "}, {"stall_ms": 600_000}))
+    await some_lines(here, run.id, 1)
+    async with asyncio.timeout(5):
+        await here.runs.interrupt(ADA, "s")
+        assert types(await here.lines(run)) == ["assistant_text", "system", "stream_end"]
+        await here.idle()
+
+
+async def test_a_busy_session_refuses_or_is_taken_over(here: World) -> None:
+    run = await here.start(SLOW)
+    with pytest.raises(Conflict) as refusal:
+        await here.start("two")
+    assert refusal.value.key == "session.busy"
+    assert len(await here.messages()) == 1
+    newer = await here.start("two", interrupts=True)
+    assert text(await here.lines(newer)) == "two"
+    assert (await here.run(run.id)).reason == "replaced"
+    assert types(await here.lines(run))[-2:] == ["system", "stream_end"]
+    other = await here.start("other", caller=BOB)
+    assert text(await here.lines(other)) == "other"
+
+
+async def test_of_posts_at_once_one_runs(here: World) -> None:
+    began = await asyncio.gather(*(here.start(SLOW) for _ in range(8)), return_exceptions=True)
+    runs = [one for one in began if not isinstance(one, BaseException)]
+    assert len(runs) == 1
+    assert all(isinstance(one, Conflict) for one in began if isinstance(one, BaseException))
+    taken = await asyncio.gather(*(here.start(SLOW, interrupts=True) for _ in range(8)))
+    live = [run for run in taken if (await here.run(run.id)).live]
+    assert len(live) == 1
+    await here.runs.interrupt(ADA, "s")
+    assert [run.id for run in taken if (await here.run(run.id)).live] == []
+
+
+async def test_a_client_that_leaves_stops_the_run(here: World) -> None:
+    run = await here.start(SLOW, stops_with_client=True)
+    await some_lines(here, run.id)
+    here.runs.client_left(run.id)
+    assert types(await here.lines(run))[-2:] == ["system", "stream_end"]
+    assert (await here.run(run.id)).reason == "client_left"
+
+
+async def test_a_deleted_conversation_stops_its_run(make: Here) -> None:
+    model = Recorder()
+    async with make(script=model) as here:
+        run = await here.start(SLOW)
+        await some_lines(here, run.id)
+        await here.conversations.delete(ADA, "s")
+        assert await here.store.get(run.id) is None
+        await here.idle()
+        assert await here.runs.find(ADA, "s") is None
+        assert len(model.calls) == 1
+
+
+async def test_an_account_has_a_bounded_number_of_runs(make: Here) -> None:
+    model = Recorder()
+    async with make(script=model, policy=RunPolicy(per_user=2)) as here:
+        runs = [await here.start(SLOW, f"s{i}") for i in range(8)]
+        with pytest.raises(Throttled):
+            await here.start("x", "s8")
+        assert text(await here.turn("x", session_id="s8", caller=BOB)) == "x"
+        assert len(model.calls) == 3
+        for i, run in reversed(list(enumerate(runs))):
+            await here.runs.interrupt(ADA, f"s{i}")
+            assert not (await here.run(run.id)).live
+        assert len(model.calls) == 3
+        assert text(await here.turn("x", session_id="s8")) == "x"
+
+
+async def test_reading_goes_on_from_any_line(here: World) -> None:
+    run = await here.start(script({"tokens": 40, "every_ms": 2}))
+    halves = await asyncio.gather(*(here.lines(run, k) for k in (0, 1, 7, 39)))
+    whole = await here.lines(run)
+    for k, lines in zip((0, 1, 7, 39), halves, strict=True):
+        assert lines == whole[k:]
+    assert await here.runs.lines_of(run.id) == len(whole)
+    found = await here.runs.find(ADA, "s", run.id)
+    assert found is not None
+    assert found.run.id == run.id
+    assert await here.runs.find(BOB, "s", run.id) is None
+    assert await here.runs.get(BOB, run.id) is None
