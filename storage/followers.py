@@ -479,7 +479,8 @@ class Follower:
             elif not self._sure:
                 # The cursor may lie behind the end: nothing is missing before what comes next.
                 self._sure = True
-                self.position = min(self.position, await self._tail.head(self.stream))
+                head = await self._tail.head(self.stream)
+                self.position = self.cursor = min(self.position, head)
                 return []
         except BaseException:
             self._leave()

@@ -105,6 +105,8 @@ class RedisWakeups:
 
     async def close(self) -> None:
         """Stop listening; what was announced last is still sent if Redis answers at once."""
+        if not self._tasks:
+            return
         with suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WORDS_S):
                 await self._sent.wait()

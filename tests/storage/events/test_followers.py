@@ -162,6 +162,8 @@ async def test_a_record_past_the_end_waits_for_the_next(database: Database, log:
     far = log.follow("run:1", 1000, idle_s=0.02)
     near = log.follow("run:1", 2, idle_s=0.02)
     assert [await anext(far), await anext(near)] == [[], []]
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(anext(far), 0.001)
     await append(database, log, "run:1", event("3"))
     assert [r.seq for r in await anext(far)] == [r.seq for r in await anext(near)] == [3]
 
