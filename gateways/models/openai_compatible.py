@@ -42,6 +42,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     top_p: float | None = None
     presence_penalty: float | None = None
     capabilities: Capabilities = Capabilities(tools=True, images=True, json_schema=True)
+    extra: tuple[tuple[str, float], ...] = ()
+    """Sampling fields beyond OpenAI's that this server knows."""
 
     def __repr__(self) -> str:
         return f"Endpoint({self.base_url!r}, {self.model!r})"
@@ -134,6 +136,8 @@ class OpenAIModel:
                 "type": "json_schema",
                 "json_schema": {"name": "answer", "schema": dict(call.json_schema)},
             }
+        if endpoint.extra:
+            request["extra_body"] = dict(endpoint.extra)
         return request
 
     def _redact(self, text: str) -> str:

@@ -38,6 +38,8 @@ ANSWER_TOKENS = 512
 """How long an answer may grow when the call does not say."""
 TEMPERATURE, TOP_P = 0.2, 0.9
 """What the model card recommends."""
+AGAINST_LOOPS = (("repeat_penalty", 1.2), ("repeat_last_n", 256), ("min_p", 0.05))
+"""So small a model otherwise repeats its last sentence until it is cut (llama.cpp's server)."""
 MESSAGE_OVERHEAD = 8
 """Tokens that the chat template adds to a message, at most."""
 TEMPLATE_OVERHEAD = 40
@@ -237,7 +239,9 @@ class _Child:
             timeout=30.0,
             trust_env=False,
         )
-        endpoint = Endpoint(base_url="http://smollm2/v1", api_key=key, model="smollm2")
+        endpoint = Endpoint(
+            base_url="http://smollm2/v1", api_key=key, model="smollm2", extra=AGAINST_LOOPS
+        )
         self.model = OpenAIModel(endpoint, self._http)
 
     async def request(self, method: str, path: str, body: Any = None) -> Any:
