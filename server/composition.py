@@ -4,6 +4,7 @@ import contextlib
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 from starlette.types import ASGIApp
@@ -52,6 +53,9 @@ from storage.opening import open_database
 from storage.providers import ProviderStore
 from storage.wakeups import OneProcess, Polling, RedisWakeups, Wakeups
 
+if TYPE_CHECKING:
+    from server.tracing import Tracing
+
 
 class Started(msgspec.Struct):
     """A composed server. `admin_password` is set the one time it was generated."""
@@ -98,6 +102,15 @@ def wakeups_of(settings: Settings) -> Wakeups:
     if not settings.redis_url:
         return Polling()
     return RedisWakeups(settings.redis_url)
+
+
+def tracing_of(settings: Settings) -> "Tracing | None":
+    """Traces, where a collector is named; OpenTelemetry is not imported otherwise."""
+    if not settings.otlp_endpoint:
+        return None
+    from server.tracing import Tracing
+
+    return Tracing(settings.otlp_endpoint)
 
 
 def session_cookie(settings: Settings) -> tuple[str, Callable[[str], tuple[bytes, bytes]]]:
@@ -183,6 +196,9 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
     trusts_header = settings.auth_mode == "trusted_proxy"
     drain = Drain()
     stopped = [False]
+    tracing = tracing_of(settings)
+    if tracing is not None:
+        stack.push_async_callback(tracing.close)
     around = Around(
         quartet=quartet,
         door=Door(
@@ -207,6 +223,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
         forms=Limits(settings.file_max, settings.files_max),
         cookie=cookie,
         check_responses=settings.validate_responses,
+        trace=tracing.operation if tracing is not None else None,
     )
     application = app.build(
         around,

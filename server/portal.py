@@ -199,7 +199,6 @@ def _front(
     is_stopping: Callable[[], bool],
     check: Check,
 ) -> Render:
-    cards = "".join(_card(contract, root) for contract in contracts.values())
     front = (ASSETS / "front.html").read_text()
     start = (ASSETS / "quickstart.sh").read_text().replace("http://127.0.0.1:8000", base_url)
     probes = [("/ready", "whether this process takes requests")]
@@ -219,6 +218,8 @@ def _front(
             if is_stopping()
             else '<li class="good">Server: <strong>ready</strong></li>'
         )
+        # Operations are compiled after the pages are made.
+        cards = "".join(_card(contract, root) for contract in contracts.values())
         body = front.format(
             root=root, state=server + database, cards=cards, start=html.escape(start), probes=listed
         )

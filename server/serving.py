@@ -60,8 +60,9 @@ async def _serve(settings: Settings) -> None:
     except Exception as error:
         logger.error("the server could not start", exc_info=error)
         listening.fail(f"could not start: {error}")
+    logged = observing.access_logged if settings.access_log else lambda application: application
     config = uvicorn.Config(
-        started.application,
+        logged(started.application),
         http=limited(settings.headers_max),
         lifespan="off",
         log_config=None,

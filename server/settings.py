@@ -91,6 +91,7 @@ class Settings(BaseSettings):
     # --- operations -------------------------------------------------------------------------
     log_level: str = "info"
     log_format: Literal["console", "json"] = "console"
+    access_log: bool = False
     metrics_token: SecretStr | None = None
     otlp_endpoint: str = ""
     validate_responses: bool = False

@@ -56,6 +56,10 @@ ReplayRun = Callable[[Any, Caller, str], Awaitable[Stream]]
 """(quartet, caller, run id) → that run's stream from its first line, in the contract's lines."""
 
 
+Ended = Callable[[int, float], None]
+"""Called at the end of a request with its status (499: the client left) and its seconds."""
+
+
 class BindingError(Exception):
     """Handlers and operations do not fit; the message lists every misfit."""
 
@@ -73,7 +77,8 @@ class Around(NamedTuple):
     forms: forms.Limits
     cookie: Callable[[str], tuple[bytes, bytes]]
     check_responses: bool
-    trace: Callable[..., Any] | None = None
+    trace: Callable[["Operation", Scope, bytes], Ended] | None = None
+    """Called at the beginning of a request with its id; what it returns is called at the end."""
 
 
 def request_id_of(headers: Mapping[bytes, bytes]) -> bytes:
@@ -175,6 +180,8 @@ class Operation:
         headers: dict[bytes, bytes] = dict(pairs)
         request_id = request_id_of(headers)
         REQUEST_ID.set(request_id)
+        trace = self._around.trace
+        ended = None if trace is None else trace(self, scope, request_id)
         status = 500
         started = False
 
@@ -197,7 +204,10 @@ class Operation:
             else:
                 await self._fail(sending, error, headers, request_id, scope)
         finally:
-            self.measures.add(status, time.perf_counter() - begun)
+            seconds = time.perf_counter() - begun
+            self.measures.add(status, seconds)
+            if ended is not None:
+                ended(status, seconds)
 
     async def _answer(
         self,
