@@ -1,0 +1,1 @@
+"""The contract suite: whether a server keeps the published contracts, told from outside."""

@@ -1,0 +1,119 @@
+"""The server under test, the accounts on it, and what the run as a whole must have reached.
+
+CONTRACTS_URL        a running server, e.g. http://127.0.0.1:8000; without it one is started
+CONTRACTS_ADMIN      its administrator, user:password
+CONTRACTS_VIEWER     an account of the role viewer, user:password
+CONTRACTS_MODEL_URL  an OpenAI-compatible endpoint that the server can reach
+CONTRACTS_EXAMPLES   generated requests per operation and kind of data; 20
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from contracts import exceptions, running
+from contracts.client import Client
+from contracts.document import Contract, load
+from contracts.judging import Judge
+from contracts.reach import Reach
+from contracts.sage import World
+
+URL = os.environ.get("CONTRACTS_URL", "").rstrip("/")
+HERE = Path(__file__).parent
+REPORTS = HERE.parent / "reports"
+REACH = Reach()
+
+
+@pytest.fixture(scope="session")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[running.Started]:
+    """The server under test; one for each process of the run."""
+    if URL:
+        username, _, password = os.environ["CONTRACTS_ADMIN"].partition(":")
+        model_url = os.environ.get("CONTRACTS_MODEL_URL", "")
+        yield running.Started(URL, (username, password), model_url, None, 0)
+        return
+    folder = tmp_path_factory.mktemp("contracts")
+    with (
+        running.model(folder / "model.log") as model_url,
+        running.server(folder / "data", model_url) as made,
+    ):
+        yield made
+
+
+@pytest.fixture(scope="session")
+def contract() -> Contract:
+    return load("sage", URL)
+
+
+@pytest.fixture(scope="session")
+def judge(contract: Contract) -> Judge:
+    return Judge(contract)
+
+
+@pytest.fixture(scope="session")
+def reach() -> Reach:
+    return REACH
+
+
+@pytest.fixture(scope="session")
+def anonymous(started: running.Started, contract: Contract, judge: Judge, reach: Reach) -> Client:
+    """Sends without a credential."""
+    return Client(started.url, contract, judge, reach)
+
+
+@pytest.fixture(scope="session")
+def world(started: running.Started, anonymous: Client) -> World:
+    return World(started, anonymous)
+
+
+# --- the run as a whole -----------------------------------------------------------------------
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(REPORTS / ".contracts", ignore_errors=True)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker:
+        REACH.save(REPORTS / ".contracts" / f"{worker}.json")
+        return
+    for file in sorted((REPORTS / ".contracts").glob("*.json")):
+        REACH.add(file)
+    if not REACH.seen or session.config.option.collectonly:
+        return
+    contract = load("sage", URL)
+    unmet = REACH.unmet(contract) + exceptions.unneeded(REACH)
+    REPORTS.mkdir(exist_ok=True)
+    (REPORTS / "contracts.md").write_text(REACH.report(contract, unmet))
+    session.config.stash[UNMET] = unmet
+    if unmet and _whole(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+UNMET = pytest.StashKey[list[str]]()
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    unmet = config.stash.get(UNMET, None)
+    if unmet is None:
+        return
+    terminalreporter.section("contracts")
+    terminalreporter.line(f"reports/contracts.md: {len(unmet)} unmet")
+    if _whole(config):
+        for each in unmet:
+            terminalreporter.line(f"FAILED {each}", red=True)
+
+
+def _whole(config: pytest.Config) -> bool:
+    """Whether the run was of the whole suite, so that what it missed was missed."""
+    option = config.option
+    narrowed = option.keyword or option.markexpr or getattr(option, "lf", False) or option.maxfail
+    folders = {(config.invocation_params.dir / arg).resolve() for arg in config.args}
+    return not narrowed and any(each == HERE or each in HERE.parents for each in folders)

@@ -1,0 +1,147 @@
+"""A contract as its OpenAPI document and its documented table say it. No code of a server."""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.request import urlopen
+
+HERE = Path(__file__).parent
+BUNDLES = HERE.parent / "generated"
+METHODS = ("get", "put", "post", "delete", "patch", "head", "options", "trace")
+
+
+class Parameter(NamedTuple):
+    """A parameter as it stands on an operation; `place` is path, query, header or cookie."""
+
+    name: str
+    place: str
+    required: bool
+    schema: Mapping[str, Any]
+
+
+class Operation(NamedTuple):
+    """One operation. `statuses` maps a declared HTTP status to its response, references followed;
+    `media` lists what a body may be, empty where there is none."""
+
+    id: str
+    method: str
+    path: str
+    tag: str
+    public: bool
+    role: str
+    effect: str
+    success: int
+    statuses: Mapping[int, Mapping[str, Any]]
+    parameters: tuple[Parameter, ...]
+    media: tuple[str, ...]
+    raw: Mapping[str, Any]
+
+    @property
+    def writes(self) -> bool:
+        """Whether a viewer is refused (openapi/README.md, `x-effect`)."""
+        return not self.public and self.method != "GET" and self.effect == "write"
+
+    @property
+    def keyed(self) -> bool:
+        """Whether `Idempotency-Key` is honoured."""
+        return any(parameter.name == "Idempotency-Key" for parameter in self.parameters)
+
+    @property
+    def label(self) -> str:
+        return f"{self.method} {self.path}"
+
+    def streams(self) -> bool:
+        """Whether a success is text that may go on."""
+        media = self.statuses[self.success].get("content", {})
+        return "text/event-stream" in media or self.tag == "Chat"
+
+
+class Contract:
+    """A bundled document and the operations in it, by operationId."""
+
+    def __init__(self, name: str, document: dict[str, Any]) -> None:
+        self.name = name
+        self.document = document
+        self.operations = {each.id: each for each in self._read()}
+
+    def followed(self, node: Any) -> Any:
+        """`node`, or what its `$ref` names."""
+        while isinstance(node, Mapping) and "$ref" in node:
+            found: Any = self.document
+            for part in node["$ref"].removeprefix("#/").split("/"):
+                found = found[part.replace("~1", "/").replace("~0", "~")]
+            node = found
+        return node
+
+    def at(self, method: str, path: str) -> Operation | None:
+        """The operation of a documented row."""
+        for each in self.operations.values():
+            if (each.method, each.path) == (method, path):
+                return each
+        return None
+
+    def _read(self) -> Iterator[Operation]:
+        for path, item in self.document["paths"].items():
+            for method in METHODS:
+                if method in item:
+                    yield self._operation(method.upper(), path, item[method])
+
+    def _operation(self, method: str, path: str, raw: Mapping[str, Any]) -> Operation:
+        parameters = [self.followed(each) for each in raw.get("parameters", ())]
+        statuses = {int(s): self.followed(r) for s, r in raw["responses"].items()}
+        return Operation(
+            id=raw["operationId"],
+            method=method,
+            path=path,
+            tag=raw["tags"][0],
+            public=not raw["security"],
+            role=raw.get("x-role", ""),
+            effect=raw.get("x-effect", "read" if method == "GET" else "write"),
+            success=min(status for status in statuses if status < 400),
+            statuses=statuses,
+            parameters=tuple(
+                Parameter(p["name"], p["in"], bool(p.get("required")), self.followed(p["schema"]))
+                for p in parameters
+            ),
+            media=tuple(self.followed(raw.get("requestBody", {})).get("content", ())),
+            raw=raw,
+        )
+
+
+class Row(NamedTuple):
+    """A row of documented.tsv: what the document says of an operation, outside any spec."""
+
+    contract: str
+    method: str
+    path: str
+    auth: str
+
+
+def rows(file: Path) -> list[Row]:
+    """Contract, method, path and the column after them, of a table with a heading."""
+    with file.open(newline="") as lines:
+        table = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+        next(table)
+        return [Row(*line[:4]) for line in table]
+
+
+def documented(contract: str) -> list[Row]:
+    """The rows of a contract that are built."""
+    missing = {row[:3] for row in rows(HERE / "not_built.tsv")}
+    return [
+        row
+        for row in rows(HERE / "documented.tsv")
+        if row.contract == contract and row[:3] not in missing
+    ]
+
+
+@cache
+def load(name: str, url: str = "") -> Contract:
+    """A contract from its bundle, or from the server at `url`."""
+    if url:
+        with urlopen(f"{url}/{name}/openapi.json", timeout=30) as answer:
+            return Contract(name, json.load(answer))
+    return Contract(name, json.loads((BUNDLES / name / "openapi.json").read_bytes()))

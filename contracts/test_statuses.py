@@ -1,0 +1,223 @@
+"""Every operation's success, and every status it declares but those of faults (reach.BY_FAULT)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from contracts.client import Client, Reply
+from contracts.conftest import URL
+from contracts.document import Operation, load
+from contracts.reach import BY_FAULT
+from contracts.sage import PASSWORD, SUCCEEDING, Account, Request, World, address, send, unique
+
+CONTRACT = load("sage", URL)
+DECLARED = [
+    pytest.param(each, status, id=f"{each.id}-{status}")
+    for each in CONTRACT.operations.values()
+    for status in each.statuses
+    if status not in BY_FAULT and status != each.success
+]
+SPENT = frozenset({"auth_logout", "auth_logout_compat", "user_change_password"})
+"""Operations that end the login they are called with."""
+
+
+def caller(world: World, operation: Operation) -> Account:
+    """Who may call: the administrator, the owner, or somebody new where the login is spent."""
+    if operation.role == "admin":
+        return world.admin
+    return world.account("spent") if operation.id in SPENT else world.owner
+
+
+def client_for(world: World, operation: Operation, account: Account) -> Client:
+    return world.anonymous if operation.public else account.client
+
+
+@pytest.mark.parametrize("operation_id", CONTRACT.operations)
+def test_succeeds(operation_id: str, world: World) -> None:
+    operation = CONTRACT.operations[operation_id]
+    account = caller(world, operation)
+    request = SUCCEEDING[operation_id](world, account)
+    reply = send(client_for(world, operation, account), request)
+    assert reply.success, reply
+
+
+@pytest.mark.parametrize(("operation", "status"), DECLARED)
+def test_declared_status(operation: Operation, status: int, world: World) -> None:
+    way = PARTICULAR.get((operation.id, status)) or GENERAL[status]
+    reply = way(world, operation)
+    assert reply.status == status, reply
+    if isinstance(reply.body, dict):
+        assert reply.body["message"]
+        if status == 422:
+            assert {error["loc"][0] for error in reply.body["data"]["errors"]}
+        else:
+            assert reply.body["data"] is None
+
+
+# --- how to get each status -------------------------------------------------------------------
+
+Way = Callable[[World, Operation], Reply]
+
+
+def prepared(world: World, operation: Operation) -> tuple[Client, Request]:
+    """A request that would succeed, and who sends it."""
+    account = caller(world, operation)
+    request = SUCCEEDING[operation.id](world, account)
+    return client_for(world, operation, account), request
+
+
+def raw(world: World, operation: Operation, content: bytes, media: str) -> Reply:
+    client, request = prepared(world, operation)
+    return client.call(
+        operation.id,
+        path=request.path,
+        query=request.query,
+        content=content,
+        headers={"content-type": media, **address()},
+    )
+
+
+def unusable(world: World, operation: Operation) -> Reply:
+    """Not JSON; a key that is none; a query that does not decode."""
+    if operation.media:
+        return raw(world, operation, b'{"a": 1, "a": 2}', "application/json")
+    client, request = prepared(world, operation)
+    if operation.keyed:
+        return send(client, request, headers={"idempotency-key": "k" * 300})
+    return client.call(operation.id, path=request.path, query="page=%ff", headers=address())
+
+
+def nobody(world: World, operation: Operation) -> Reply:
+    _, request = prepared(world, operation)
+    return send(world.anonymous, request)
+
+
+def refused(world: World, operation: Operation) -> Reply:
+    """A plain user where an administrator is asked for; a viewer who writes; a cookie from
+    another site; an account that is no longer active."""
+    _, request = prepared(world, operation)
+    if operation.role == "admin":
+        return send(world.owner.client, request)
+    if operation.writes:
+        return send(world.viewer.client, request)
+    if operation.id.startswith("auth_login"):
+        username = unique("left")
+        world.create(username, status="inactive")
+        body = {"username_or_email": username, "password": PASSWORD}
+        return send(world.anonymous, request._replace(body=body))
+    return send(world.left(), request)
+
+
+def missing(world: World, operation: Operation) -> Reply:
+    client, request = prepared(world, operation)
+    nowhere = {name: unique("nowhere") for name in request.path}
+    return send(client, request, path=nowhere)
+
+
+def unacceptable(world: World, operation: Operation) -> Reply:
+    client, request = prepared(world, operation)
+    return send(client, request, headers={"accept": "image/png"})
+
+
+def reused_key(world: World, operation: Operation) -> Reply:
+    """The same key for another request."""
+    client, request = prepared(world, operation)
+    key = {"idempotency-key": unique("key")}
+    first = send(client, request, headers=key)
+    assert first.success, first
+    return send(client, request, headers=key, query={"again": "1"})
+
+
+def wrong_media(world: World, operation: Operation) -> Reply:
+    return raw(world, operation, b"hello", "text/html")
+
+
+def invalid(world: World, operation: Operation) -> Reply:
+    """A body, a query or a path that breaks its schema."""
+    client, request = prepared(world, operation)
+    if operation.media:
+        return send(client, request, body=[])
+    for parameter in operation.parameters:
+        if parameter.place == "query" and {"enum", "minimum"} & parameter.schema.keys():
+            return send(client, request, query={parameter.name: "no such value"})
+    return send(client, request, path=dict.fromkeys(request.path, "x" * 200))
+
+
+GENERAL: dict[int, Way] = {
+    400: unusable,
+    401: nobody,
+    403: refused,
+    404: missing,
+    406: unacceptable,
+    409: reused_key,
+    415: wrong_media,
+    422: invalid,
+}
+
+
+def _registration_closed(world: World, operation: Operation) -> Reply:
+    request = SUCCEEDING[operation.id](world, world.owner)
+    settings = world.admin.client
+    settings.call("system_update_settings", body={"allow_registration": False})
+    try:
+        return send(world.anonymous, request)
+    finally:
+        settings.call("system_update_settings", body={"allow_registration": True})
+
+
+def _name_taken(world: World, operation: Operation) -> Reply:
+    request = SUCCEEDING[operation.id](world, world.owner)
+    taken: dict[str, Any] = {**request.body, "username": world.owner.username}
+    return send(world.anonymous, request, body=taken)
+
+
+def _wrong_password(world: World, operation: Operation) -> Reply:
+    body = {"username_or_email": world.owner.username, "password": "not the password"}
+    return send(world.anonymous, Request(operation.id, body=body))
+
+
+def _no_such_user(world: World, operation: Operation) -> Reply:
+    return send(world.admin.client, Request(operation.id, body={"user_id": unique("nobody")}))
+
+
+def _no_such_agent(world: World, operation: Operation) -> Reply:
+    body = {"messages": [{"role": "user", "content": "Hi."}], "agent_id": unique("nowhere")}
+    return send(world.owner.client, Request(operation.id, body=body))
+
+
+PARTICULAR: dict[tuple[str, int], Way] = {
+    **{
+        (name, 403): _registration_closed
+        for base in ("auth_send_code", "auth_register")
+        for name in (base, f"{base}_compat")
+    },
+    **{(name, 409): _name_taken for name in ("auth_register", "auth_register_compat")},
+    **{(name, 401): _wrong_password for name in ("auth_login", "auth_login_compat")},
+    ("user_delete", 404): _no_such_user,
+    **{(name, 404): _no_such_agent for name in ("chat_create", "chat_stream", "chat_stream_web")},
+}
+
+
+def test_throttled_guesses(world: World) -> None:
+    """Ten wrong passwords in a row, and the right one waits (429, Retry-After)."""
+    someone, place = world.account("guessed"), address()
+    wrong = {"username_or_email": someone.username, "password": "not the password"}
+    for _ in range(10):
+        reply = world.anonymous.call("auth_login", body=wrong, headers=place)
+        assert reply.status == 401
+    right = {"username_or_email": someone.username, "password": PASSWORD}
+    reply = world.anonymous.call("auth_login", body=right, headers=place)
+    assert reply.status == 429
+    assert int(reply.headers["retry-after"]) > 0
+    assert world.anonymous.call("auth_login", body=right, headers=address()).success
+
+
+@pytest.mark.parametrize(
+    "operation_id", [each.id for each in CONTRACT.operations.values() if each.media]
+)
+def test_too_large(operation_id: str, world: World) -> None:
+    """A body beyond 1 MiB is refused before it is read."""
+    operation = CONTRACT.operations[operation_id]
+    large = b'{"a": "' + b"x" * (1024 * 1024) + b'"}'
+    assert raw(world, operation, large, "application/json").status == 413

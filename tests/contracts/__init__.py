@@ -1,0 +1,1 @@
+"""Tests of the contract suite itself, and of what needs the server in process."""
