@@ -6,6 +6,8 @@ or by its id. What is invisible and what is missing look alike.
 
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
 
 import msgspec
 
@@ -24,6 +26,8 @@ from storage.conversations import (
 )
 from storage.database import Database, NoSuchRow, T, Unit
 from storage.events import Event, EventLog
+
+ERASED_TOGETHER = 100
 
 TITLE_MAX = 50
 """Characters of a title that is made of what a user said."""
@@ -165,13 +169,24 @@ class Conversations:
         told = deed("conversation.deleted", caller, conversation_id=found.id)
 
         def unit() -> Unit[Conversation]:
-            run_ids = yield from self._conversations.delete(found.id)
-            runs = [f"run:{run_id}" for run_id in run_ids]
-            yield from self._log.delete([*runs, f"conversation:{found.id}"])
+            yield from self._erase(found.id)
             yield from self._log.append(f"user:{found.owner_id}", [told])
             return found
 
         return await self._write(unit)
+
+    async def erase_all(self, owner_id: str) -> None:
+        """End and remove every conversation of an account that is about to go."""
+        while ids := await self._conversations.ids_of(owner_id, ERASED_TOGETHER):
+            for conversation_id in ids:
+                await self._stop_runs(conversation_id)
+                with suppress(NoSuchRow):  # its owner was quicker
+                    await self._database.write(partial(self._erase, conversation_id))
+
+    def _erase(self, conversation_id: str) -> Unit[None]:
+        run_ids = yield from self._conversations.delete(conversation_id)
+        runs = [f"run:{run_id}" for run_id in run_ids]
+        yield from self._log.delete([*runs, f"conversation:{conversation_id}"])
 
     async def share(self, caller: Caller, key: str) -> str:
         """Let whoever knows the returned id, of 128 random bits, read what was said. A

@@ -1,6 +1,9 @@
 """Putting the parts together: settings in, a running application out."""
 
+import asyncio
 import contextlib
+import logging
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -44,7 +47,7 @@ from server.lane.replies import Drain
 from server.settings import Settings
 from server.signing import signing_key
 from storage.agents import AgentStore
-from storage.database import Database
+from storage.database import Database, StorageError
 from storage.events import EventLog
 from storage.idempotency import IdempotencyStore
 from storage.lock import DirectoryLock
@@ -55,6 +58,11 @@ from storage.wakeups import OneProcess, Polling, RedisWakeups, Wakeups
 
 if TYPE_CHECKING:
     from server.tracing import Tracing
+
+
+logger = logging.getLogger("quartet.server")
+
+DAY_S = 24 * 3600.0
 
 
 class Started(msgspec.Struct):
@@ -147,6 +155,19 @@ async def start(settings: Settings) -> Started:
         return started
 
 
+async def keep_house(settings: Settings, log: EventLog, known: Accounts) -> None:
+    """Once a day, forget what has run out; runs until cancelled."""
+    while True:
+        try:
+            await known.identity.purge()
+            await known.registration.purge()
+            if settings.event_retention_days:
+                await log.sweep(time.time() - settings.event_retention_days * DAY_S)
+        except StorageError as error:
+            logger.warning("housekeeping failed: %s", error)
+        await asyncio.sleep(DAY_S)
+
+
 async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Started:
     await migrate(settings.database_url, settings.data)
     database = await open_database(
@@ -181,6 +202,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
     stack.push_async_callback(parts.identity.close)
 
     quartet, turning = _quartet(settings, stack, database, log, box, outbound, parts)
+    parts.users.on_leaving(quartet.conversations.erase_all)
     await turning.liveness.launch()
     stack.push_async_callback(turning.liveness.close)
     idempotency = Idempotency(
@@ -191,6 +213,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
         )
     )
     database.in_background(idempotency.keep_house)
+    database.in_background(partial(keep_house, settings, log, parts))
     proxies = Proxies(settings.trusted_proxies)
     cookie_name, cookie = session_cookie(settings)
     trusts_header = settings.auth_mode == "trusted_proxy"

@@ -48,6 +48,7 @@ class Settings(BaseSettings):
     code_ttl_s: int = 300
     code_retry_s: int = 30
     code_attempts: int = 5
+    codes_per_day: int = 20
     session_ttl_s: int = 14 * 24 * 3600
     access_ttl_s: int = 24 * 3600
     refresh_ttl_s: int = 7 * 24 * 3600
@@ -71,6 +72,7 @@ class Settings(BaseSettings):
     send_code_rate: str = "5/minute"
     chat_rate: str = "60/minute"
     lockout_failures: int = 10
+    address_failures: int = 100
     lockout_s: int = 300
 
     # --- runs -------------------------------------------------------------------------------

@@ -314,6 +314,13 @@ def _like(words: str) -> str:
     return f"%{escaped}%"
 
 
+IDS = Statement(
+    select(conversations.c.id)
+    .where(conversations.c.owner_id == bindparam("owner"))
+    .limit(bindparam("limit"))
+)
+
+
 class ConversationStore:
     """Conversations over a Database. Units raise NoSuchRow("conversation") where there is none.
 
@@ -369,6 +376,11 @@ class ConversationStore:
             return cast(list[Conversation], rows), rows[0].total if rows else 0
         counted = await read(_total(*chosen)(**parameters))
         return [], counted[0].total
+
+    async def ids_of(self, owner: str, limit: int) -> list[str]:
+        """Ids of some of an account's conversations."""
+        rows = await self._database.read(IDS(owner=owner, limit=limit))
+        return [conversation_id for (conversation_id,) in rows]
 
     async def messages(self, conversation_id: str) -> list[Message]:
         """Every message, in order."""

@@ -180,3 +180,16 @@ def test_titles() -> None:
     assert title_of("  a\n b ") == "a b"
     assert title_of("x" * 51) == "x" * 49 + "…"
     assert title_of("") == ""
+
+
+async def test_an_account_that_goes_leaves_nothing_of_its_conversations(here: Parts) -> None:
+    gone = [await make(here, ANN, f"s{number}", said("user", "x")) for number in range(3)]
+    kept = await make(here, BOB, "s", said("user", "y"))
+    await here.conversations.erase_all("ann")
+    assert sorted(here.stopped) == sorted(one.id for one in gone)
+    assert (await here.conversations.page(ANN)).total == 0
+    for one in gone:
+        assert await told(here.log, f"conversation:{one.id}") == []
+    assert await here.conversations.find(BOB, "s") == kept
+    assert await told(here.log, f"conversation:{kept.id}") == ["conversation.created"]
+    await here.conversations.erase_all("ann")
