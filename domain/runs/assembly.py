@@ -7,7 +7,7 @@ from domain.conversations import Conversations
 from domain.model_choice import ModelChoices
 from domain.runs.ending import Endings
 from domain.runs.life import RunPolicy, Runs
-from domain.runs.liveness import Liveness
+from domain.runs.liveness import Liveness, Pace
 from domain.runs.reconciler import Reconciler
 from domain.tools import Tools
 from domain.turn.images import loader
@@ -43,6 +43,7 @@ def assemble(
     workflows: Workflows,
     policy: RunPolicy,
     process_id: str,
+    pace: Pace = Pace(),  # noqa: B008
 ) -> Assembled:
     """Runs, and the conversations that they make, over one database.
 
@@ -78,6 +79,6 @@ def assemble(
         conversations=conversations,
         usage=Usage(store),
         liveness=Liveness(
-            database, ProcessStore(database), runs, reconciler, workflows, process_id
+            database, ProcessStore(database), runs, reconciler, workflows, process_id, pace
         ),
     )

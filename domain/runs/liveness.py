@@ -11,6 +11,8 @@ import socket
 import time
 from collections.abc import Awaitable
 
+import msgspec
+
 from domain.runs.life import Runs
 from domain.runs.reconciler import Reconciler
 from gateways.workflows import Workflows
@@ -19,14 +21,20 @@ from storage.processes import ProcessStore
 
 log = logging.getLogger("quartet.runs")
 
-BEAT_S = 2.0
-DEAD_S = 10.0
-"""A process that has not beaten for so long is dead; if it comes back, its runs are another's."""
-HALT_S = 1.0
-RECONCILE_S = 60.0
 LEADER = "leader"
 EMBEDDED = "embedded"
 """The process id of an embedded server: the same at every start, so that it takes up its own."""
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """Seconds between beats, between looks for runs that others have ended, and between
+    reconciliations. A process that has not beaten for `dead_s` is dead; if it comes back, its runs
+    are another's."""
+
+    beat_s: float = 2.0
+    dead_s: float = 10.0
+    halt_s: float = 1.0
+    reconcile_s: float = 60.0
 
 
 class Liveness:
@@ -40,6 +48,7 @@ class Liveness:
         reconciler: Reconciler,
         workflows: Workflows,
         process_id: str,
+        pace: Pace,
     ) -> None:
         self._database = database
         self._processes = processes
@@ -47,6 +56,7 @@ class Liveness:
         self._reconciler = reconciler
         self._workflows = workflows
         self._id = process_id
+        self._pace = pace
         self._alone = process_id == EMBEDDED
         self._closing = False
 
@@ -73,14 +83,14 @@ class Liveness:
 
     async def _reconcile_now_and_then(self) -> None:
         while not self._closing:
-            await asyncio.sleep(RECONCILE_S)
+            await asyncio.sleep(self._pace.reconcile_s)
             await _tried("reconciling", self._reconciler.reconcile())
 
     async def _beat(self) -> None:
         reconciled_at = time.monotonic()
         while not self._closing:
-            await asyncio.sleep(BEAT_S)
-            due = time.monotonic() - reconciled_at >= RECONCILE_S
+            await asyncio.sleep(self._pace.beat_s)
+            due = time.monotonic() - reconciled_at >= self._pace.reconcile_s
             await _tried("the heartbeat", self._processes.beat(self._id, socket.gethostname()))
             await _tried("leading", self._lead(reconcile=due))
             if due:
@@ -89,17 +99,17 @@ class Liveness:
     async def _halt(self) -> None:
         """Notice that another process has ended a run that is carried out here."""
         while not self._closing:
-            await asyncio.sleep(HALT_S)
+            await asyncio.sleep(self._pace.halt_s)
             await _tried("looking at runs", self._runs.halt_ended())
 
     async def _lead(self, *, reconcile: bool) -> None:
-        if not await self._processes.take(LEADER, self._id, DEAD_S):
+        if not await self._processes.take(LEADER, self._id, self._pace.dead_s):
             return
         now = time.time()
         dead = [
             process.id
             for process in await self._processes.list_all()
-            if process.id != self._id and now - process.beat_at > DEAD_S
+            if process.id != self._id and now - process.beat_at > self._pace.dead_s
         ]
         if dead:
             adopted = await self._workflows.adopt(dead)

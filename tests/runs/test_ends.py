@@ -13,18 +13,9 @@ from tests.runs.world import ADA, BOB, World, text, types
 SLOW = script({"tokens": 2000, "every_ms": 5})
 
 
-async def some_lines(here: World, run_id: str, count: int = 3) -> None:
-    """Return once so many lines of a run were shown."""
-    async with here.runs.follow(run_id, idle_s=10) as follower:
-        async for records in follower:
-            assert records
-            if (records[-1].line or 0) >= count:
-                return
-
-
 async def test_an_interrupt_ends_the_run_and_keeps_what_was_said(here: World) -> None:
     run = await here.start(SLOW)
-    await some_lines(here, run.id)
+    await here.shown(run, 3)
     await here.runs.interrupt(BOB, "s")
     assert (await here.run(run.id)).live
     assert [one.session_id for one in await here.runs.active(ADA)] == ["s"]
@@ -46,7 +37,7 @@ async def test_an_interrupt_ends_the_run_and_keeps_what_was_said(here: World) ->
 
 async def test_a_stalled_model_is_interrupted_at_once(here: World) -> None:
     run = await here.start(script({"say": "a "}, {"stall_ms": 600_000}))
-    await some_lines(here, run.id, 1)
+    await here.shown(run, 1)
     async with asyncio.timeout(5):
         await here.runs.interrupt(ADA, "s")
         assert types(await here.lines(run)) == ["assistant_text", "system", "stream_end"]
@@ -81,7 +72,7 @@ async def test_of_posts_at_once_one_runs(here: World) -> None:
 
 async def test_a_client_that_leaves_stops_the_run(here: World) -> None:
     run = await here.start(SLOW, stops_with_client=True)
-    await some_lines(here, run.id)
+    await here.shown(run, 3)
     here.runs.client_left(run.id)
     assert types(await here.lines(run))[-2:] == ["system", "stream_end"]
     assert (await here.run(run.id)).reason == "client_left"
@@ -91,7 +82,7 @@ async def test_a_deleted_conversation_stops_its_run(make: Here) -> None:
     model = Recorder()
     async with make(script=model) as here:
         run = await here.start(SLOW)
-        await some_lines(here, run.id)
+        await here.shown(run, 3)
         await here.conversations.delete(ADA, "s")
         assert await here.store.get(run.id) is None
         await here.idle()

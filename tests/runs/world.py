@@ -16,7 +16,7 @@ from domain.providers import EMBEDDED as MODELS
 from domain.providers import Providers
 from domain.runs.assembly import Assembled, assemble
 from domain.runs.life import RunPolicy
-from domain.runs.liveness import EMBEDDED
+from domain.runs.liveness import EMBEDDED, Pace
 from domain.tools import built_in
 from domain.turn.plan import TurnRequest
 from gateways.models.model import Capabilities
@@ -108,6 +108,14 @@ class World:
             await asyncio.sleep(0.01)
         raise AssertionError(f"still carried out: {self.runs.carried_out}")
 
+    async def shown(self, run: Run, lines: int) -> None:
+        """Wait until so many lines of a run are logged."""
+        async with self.runs.follow(run.id, idle_s=10) as follower:
+            async for records in follower:
+                assert records, "nothing came for 10 s"
+                if (records[-1].line or 0) >= lines:
+                    return
+
     async def messages(self, session_id: str = "s", caller: Caller = ADA) -> list[Message]:
         return (await self.conversations.transcript(caller, session_id)).messages
 
@@ -169,6 +177,7 @@ async def world(
         workflows=Workflows(place, process_id, version),
         policy=policy or RunPolicy(),
         process_id=process_id,
+        pace=Pace(beat_s=0.5, dead_s=3.0, halt_s=0.2, reconcile_s=60.0),
     )
     await parts.liveness.launch()
     try:
