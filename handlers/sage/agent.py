@@ -1,6 +1,6 @@
 """Agents in the words of sage (document, "AgentConfigDTO")."""
 
-from typing import Any
+from typing import Any, cast
 
 from msgspec import UNSET
 
@@ -110,7 +110,7 @@ def shown(row: Row) -> Agent:
         availableSubAgentIds=row.sub_agent_ids,
         availableSkills=row.skills,
         availableKnowledgeBases=row.knowledge_bases,
-        memoryType=row.memory_type,
+        memoryType=cast(Any, row.memory_type),
         maxLoopCount=row.max_loop_count,
         deepThinking=row.deep_thinking,
         llm_provider_id=row.provider_id,

@@ -1,6 +1,7 @@
 """Conversations in the words of sage (document, "Conversations and history")."""
 
 import hashlib
+from typing import Any, cast
 
 from msgspec import UNSET
 
@@ -110,8 +111,8 @@ def message(row: MessageRow, session_id: str) -> Message:
     content = row.text if row.content is None else row.content
     return Message(
         message_id=row.message_id,
-        role=row.role,
-        type=row.type,
+        role=cast(Any, row.role),
+        type=cast(Any, row.type),
         content=UNSET if content is None else content,
         tool_calls=row.tool_calls or UNSET,
         tool_call_id=row.tool_call_id or UNSET,

@@ -157,8 +157,7 @@ def _suggested(record: Record, view: View) -> bytes:
         role="assistant",
         message_id=told.message_id,
         type="query_suggest",
-        content="\n".join(told.suggestions),
-        metadata={"suggestions": told.suggestions},
+        content=told.question,
     )
 
 
@@ -221,7 +220,7 @@ _SHOW: dict[str, Callable[[Record, View], bytes]] = {
     "tool.called": _called,
     "tool.returned": _returned,
     "tokens": _tokens,
-    "suggestions": _suggested,
+    "suggestion": _suggested,
     "run.noted": _noted,
     "failed": _failed,
     "run.ended": _ended,

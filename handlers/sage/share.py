@@ -1,5 +1,7 @@
 """Share links of conversations."""
 
+from typing import Any, cast
+
 from domain.caller import Caller
 from domain.quartet import Quartet
 from generated.sage.models import ConversationMessages, Message
@@ -34,9 +36,9 @@ def words(row: Row) -> Message:
     """What a message says, and nothing else."""
     return Message(
         message_id=row.message_id,
-        role=row.role,
-        type=row.type,
-        content=row.text,
+        role=cast(Any, row.role),
+        type=cast(Any, row.type),
+        content=row.text or "",
         timestamp=row.created_at,
         metadata={},
     )

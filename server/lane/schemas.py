@@ -102,7 +102,8 @@ class Schemas:
 
     def rooted(self, schema: dict[str, Any]) -> dict[str, Any]:
         """The schema with its references made absolute, in plain draft 4."""
-        return self._absolute(without_nullable(schema))
+        rooted: dict[str, Any] = self._absolute(without_nullable(schema))
+        return rooted
 
     def _absolute(self, node: Any) -> Any:
         if isinstance(node, list):
