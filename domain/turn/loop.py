@@ -366,7 +366,7 @@ class Turn:
             fresh.append(self._assistant(said.reasoning_id, "reasoning_content", said.reasoning))
         if stride == "suggest":
             suggestions = suggested(said.text)
-            final.append(Suggested(said.text_id, suggestions))
+            final += [Suggested(uuid7(), question) for question in suggestions]
             fresh.append(self._assistant(said.text_id, "query_suggest", "\n".join(suggestions)))
             return fresh
         if said.ask is not None:

@@ -8,7 +8,7 @@ Types of events and their payloads:
     tool.called   Called      the model asks for tools (shown)
     tool.returned Returned    what one of them gave (shown)
     tokens        Tokens      what a model call cost (shown)
-    suggestions   Suggested   what the user may ask next (shown)
+    suggestion    Suggested   what the user may ask next (shown)
     failed        Failed      why the run failed (shown)
     run.ended     Ended       the last event of a run (shown)
 """
@@ -70,8 +70,10 @@ class Tokens(msgspec.Struct, frozen=True, gc=False):
 
 
 class Suggested(msgspec.Struct, frozen=True, gc=False):
+    """A question that the user may ask next."""
+
     message_id: str
-    suggestions: list[str]
+    question: str
 
 
 class Failed(msgspec.Struct, frozen=True, gc=False):
@@ -98,7 +100,7 @@ TYPES: dict[type, str] = {
     Called: "tool.called",
     Returned: "tool.returned",
     Tokens: "tokens",
-    Suggested: "suggestions",
+    Suggested: "suggestion",
     Failed: "failed",
     Ended: "run.ended",
 }
