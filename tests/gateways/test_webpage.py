@@ -1,9 +1,11 @@
 """Pages as text, from a real server."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
+from gateways import html_text
 from gateways.errors import OutboundRefused, OutboundTooLarge, PageUnreadable
 from gateways.outbound import Outbound
 from gateways.webpage import MAX_BYTES, WebPages
@@ -90,3 +92,23 @@ async def test_inside_is_not_read(peer: Peer) -> None:
         await WebPages(outbound).read(peer.url + "/")
     await outbound.close()
     assert peer.connections == 0
+
+
+async def test_a_page_built_to_be_slow_holds_nobody_up(
+    pages: WebPages, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(html_text, "TIME_S", 0.5)
+    peer.routes["/"] = plain(body=b"<ul><li>" * 400_000, media_type="text/html")
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0.01)
+            ticks += 1
+
+    ticking = asyncio.create_task(tick())
+    with pytest.raises(PageUnreadable):
+        await pages.read(peer.url + "/")
+    ticking.cancel()
+    assert ticks > 5
