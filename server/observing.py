@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Mapping, MutableMapping
 from typing import Any
+from urllib.parse import quote
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,19 +26,21 @@ _NAMES = (
     r"|signature|(?:private|secret|signing|master)[_-]?key|(?:verification|auth)[_-]?code|otp|jwt"
 )
 _SECRET_NAME = re.compile(rf"(?i)(?:.*[._-])?(?:{_NAMES})|code")
+# Repetitions are bounded: what is logged may be made by a client to be slow to search.
 _SECRET_TEXT = re.compile(
     rf"""(?ix)
     (?P<before>
         \b(?:bearer|basic)\s+                                    # Authorization
-      | ://[^\s/@:]*:(?=[^\s/@]+@)                               # credentials in a URL
-      | (?<![A-Za-z])(?:[A-Za-z0-9]+[_-])*(?:{_NAMES}|code|key)  # name=value, "name": "value"
+      | ://[^\s/@:]{{0,256}}:(?=[^\s/@]{{1,256}}@)           # credentials in a URL
+      | (?<![A-Za-z])(?:[A-Za-z0-9]{{1,32}}[_-]){{0,8}}          # name=value, "name": "value"
+        (?:{_NAMES}|code|key)
         ["']?\s*(?:=>?|:)\s*(?:b?["']|(?:bearer|basic)\s+)?
     )
     (?P<value>[^\s&"',;@)}}\]]+)
     """
 )
 _SECRET_SHAPE = re.compile(
-    r"\beyJ[\w-]+\.[\w-]+\.[\w-]*"  # a JWT
+    r"\beyJ[\w-]{1,512}\.[\w-]+\.[\w-]*"  # a JWT
     r"|\bsk-[\w-]{16,}"  # a key for a model
     r"|\bq1\.[0-9a-f]{8}\.[\w-]+\.[\w-]+"  # a sealed value (gateways/secretbox.py)
 )
@@ -150,7 +153,7 @@ def access_logged(application: ASGIApp) -> ASGIApp:
             access.info(
                 "%s %s",
                 scope["method"],
-                scope["path"],
+                quote(scope["path"]),  # a path may hold a line break, and more
                 extra={
                     "status": status,
                     "seconds": round(time.perf_counter() - begun, 6),
