@@ -218,7 +218,6 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
     cookie_name, cookie = session_cookie(settings)
     trusts_header = settings.auth_mode == "trusted_proxy"
     drain = Drain()
-    stopped = [False]
     tracing = tracing_of(settings)
     if tracing is not None:
         stack.push_async_callback(tracing.close)
@@ -253,7 +252,11 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
         port=settings.port,
         assistant_port=settings.assistant_port,
         pages=partial(
-            _pages, settings=settings, quartet=quartet, drain=drain, is_stopping=lambda: stopped[0]
+            _pages,
+            settings=settings,
+            quartet=quartet,
+            drain=drain,
+            is_stopping=lambda: quartet.runs.is_stopping,
         ),
         cors_origins=frozenset(settings.cors_origins),
         root_path=settings.root_path,
@@ -262,7 +265,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
         application=application,
         quartet=quartet,
         drain=drain,
-        stopping=partial(stopped.__setitem__, 0, True),
+        stopping=quartet.runs.prepare_to_stop,
         close=stack.aclose,
         admin_password=admin_password,
     )

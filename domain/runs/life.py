@@ -107,7 +107,7 @@ class Runs:
         self._per_provider = Gate(policy.per_provider)
         self.heartbeat_s = policy.heartbeat_s
         self._live: dict[str, _Live] = {}
-        self._draining = False
+        self.is_stopping = self._draining = False
         workflows.register(WORKFLOW, self._carry_out)
 
     # --- beginning ------------------------------------------------------------------------------
@@ -262,8 +262,10 @@ class Runs:
             live.stop()
 
     def client_left(self, run_id: str) -> None:
-        """The client of a run that stops with its client has gone: end it, in the background."""
-        self._database.in_background(partial(self.stop, run_id, "client_left"))
+        """The client of a run that stops with its client has gone, or was cut off because this
+        process ends: end the run, in the background."""
+        reason = "shutdown" if self.is_stopping else "client_left"
+        self._database.in_background(partial(self.stop, run_id, reason))
 
     # --- looking --------------------------------------------------------------------------------
 
@@ -385,6 +387,10 @@ class Runs:
         """Stop carrying out runs that another process has ended."""
         for run_id in await self._store.ended_among(self.carried_out):
             self.halt(run_id)
+
+    def prepare_to_stop(self) -> None:
+        """This process has been told to end: that is what cuts clients off from now on."""
+        self.is_stopping = True
 
     async def drain(self) -> None:
         """Before the process ends: end the runs that stop with their clients as interrupted, and
