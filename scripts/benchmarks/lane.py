@@ -8,7 +8,7 @@ from typing import Any
 
 from scripts.benchmarks.catalogue import APIS, BODY, LIST_LENGTH, TOKEN, resources
 from scripts.benchmarks.comparators import APPS
-from scripts.benchmarks.tables import Table
+from scripts.benchmarks.tables import Table, ratios, spread
 
 ROUNDS = 7
 PER_ROUND = 600
@@ -115,25 +115,10 @@ def run() -> list[Table]:
     )
     for name, by_request in figures.items():
         row = [name, *(f"{statistics.median(values):.0f}" for values in by_request.values())]
-        for request, values in by_request.items():
-            ratios = [
-                own / ours for own, ours in zip(values, figures["lane"][request], strict=True)
-            ]
-            row.append(f"{statistics.median(ratios):.1f} ({min(ratios):.1f}–{max(ratios):.1f})")
+        row += [spread(ratios(v, figures["lane"][r])) for r, v in by_request.items()]
         table.rows.append(row)
     for request in ("GET", "list", "POST"):
-        ratio = statistics.median(
-            theirs / ours
-            for theirs, ours in zip(
-                figures["FastAPI"][request], figures["lane"][request], strict=True
-            )
-        )
-        table.claim(f"FastAPI / lane, {request}", ratio, at_least=8)
-        ratio = statistics.median(
-            theirs / ours
-            for theirs, ours in zip(
-                figures["Litestar"][request], figures["lane"][request], strict=True
-            )
-        )
-        table.claim(f"Litestar / lane, {request}", ratio, at_least=1)
+        for peer, at_least in (("FastAPI", 8), ("Litestar", 1)):
+            ratio = statistics.median(ratios(figures[peer][request], figures["lane"][request]))
+            table.claim(f"{peer} / lane, {request}", ratio, at_least=at_least)
     return [table]

@@ -1,5 +1,7 @@
 """Tables of figures and the claims made on them."""
 
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
@@ -39,3 +41,13 @@ class Table:
                 *(f"- {'kept' if kept else '**MISSED**'} — {c}" for c, kept in self.claims),
             ]
         return "\n".join([*lines, ""])
+
+
+def ratios(figures: Sequence[float], against: Sequence[float]) -> list[float]:
+    """Round by round: how many times the other's figure this one is."""
+    return [figure / other for figure, other in zip(figures, against, strict=True)]
+
+
+def spread(figures: Sequence[float]) -> str:
+    """The median, with the lowest and the highest."""
+    return f"{statistics.median(figures):.1f} ({min(figures):.1f}–{max(figures):.1f})"

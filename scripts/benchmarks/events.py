@@ -1,6 +1,6 @@
 """The event log by itself: CPU per event and the time from a push to its follower.
 
-    .venv/bin/python scripts/bench/events.py [--database-url URL] [--streams 200] [--rate 20]
+    .venv/bin/python scripts/benchmarks/events.py [--database-url URL] [--streams 200] [--rate 20]
         [--seconds 10] [--no-followers]
 
 Each stream has one writer, which pushes `rate` events a second, and one follower. The clients'

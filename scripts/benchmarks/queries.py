@@ -1,6 +1,6 @@
 """CPU per query: our executors beside SQLAlchemy's async engine and the bare driver.
 
-    .venv/bin/python scripts/bench/queries.py [rounds]
+    .venv/bin/python scripts/benchmarks/queries.py [rounds]
 
 A point read of ten columns and a write of one row, one at a time and 32 at a time. CPU is user and
 system time of this process; the database server's is not counted. Needs PostgreSQL at

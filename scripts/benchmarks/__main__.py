@@ -1,0 +1,67 @@
+"""`scripts/bench [--strict] [lane|database|streams|footprint …]`"""
+
+import argparse
+import importlib
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from scripts.benchmarks.processes import ROOT
+from scripts.benchmarks.tables import Table
+
+BENCHES = ("lane", "database", "streams", "footprint")
+REPORT = ROOT / "reports" / "bench.md"
+
+
+def machine() -> str:
+    """What the figures were taken on."""
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    load = ", ".join(f"{part:.1f}" for part in os.getloadavg())
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC; {os.cpu_count()} × {model}; Linux "
+        f"{platform.release()}; Python {platform.python_version()}; load average {load}"
+    )
+
+
+def report(tables: list[Table], before: str, after: str) -> str:
+    """The whole page."""
+    head = f"# Measurements\n\nBefore: {before}.\nAfter: {after}.\n"
+    return "\n".join([head, *(table.markdown() for table in tables)])
+
+
+def main() -> None:
+    """Run benches, print each table as it stands, and write the report."""
+    parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure side by side.")
+    parser.add_argument("names", nargs="*", metavar="bench", help=f"of: {', '.join(BENCHES)}")
+    parser.add_argument("--strict", action="store_true", help="exit 1 when a claim is missed")
+    parser.add_argument("--output", type=Path, default=REPORT, help=f"default: {REPORT}")
+    given = parser.parse_args()
+    if unknown := set(given.names) - set(BENCHES):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    before = machine()
+    tables: list[Table] = []
+    for name in given.names or BENCHES:
+        for table in importlib.import_module(f"scripts.benchmarks.{name}").run():
+            tables.append(table)
+            sys.stdout.write(table.markdown() + "\n")
+            sys.stdout.flush()
+    given.output.parent.mkdir(parents=True, exist_ok=True)
+    given.output.write_text(report(tables, before, machine()))
+    missed = [claim for table in tables for claim, kept in table.claims if not kept]
+    for claim in missed:
+        sys.stderr.write(f"missed: {claim}\n")
+    if missed and given.strict:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
