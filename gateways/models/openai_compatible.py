@@ -78,6 +78,8 @@ class OpenAIModel:
         import httpx2
         import openai
 
+        if not (self._endpoint.api_key.isascii() and self._endpoint.api_key.isprintable()):
+            raise ModelRefused(401, "the API key holds characters that no HTTP header carries")
         timeout = httpx2.Timeout(call.timeout_s, connect=min(10.0, call.timeout_s))
         assembly = Assembly(call)
         try:

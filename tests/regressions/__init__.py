@@ -1,0 +1,1 @@
+"""Faults that were found, each as a test named after what went wrong."""
