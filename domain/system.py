@@ -1,5 +1,6 @@
 """What the deployment offers, and what administrators change of it while it runs."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Literal
 
@@ -13,6 +14,7 @@ from storage.database import Database, StorageUnavailable, Unit
 from storage.stored_settings import StoredSettings
 
 ALLOW_REGISTRATION = "allow_registration"
+CHECK_S = 2.0
 
 
 class AuthProvider(msgspec.Struct, frozen=True):
@@ -97,9 +99,11 @@ class System:
         await self._database.write(unit)
 
     async def check(self) -> float:
-        """The time, once the database has answered. Raises Unavailable("system.database")."""
+        """The time, once the database has answered. Raises Unavailable("system.database"), within
+        2 s: whoever asks must not be left waiting for a connection."""
         try:
-            await self._stored.find(ALLOW_REGISTRATION, None)
-        except StorageUnavailable as error:
+            async with asyncio.timeout(CHECK_S):
+                await self._stored.find(ALLOW_REGISTRATION, None)
+        except (StorageUnavailable, TimeoutError) as error:
             raise Unavailable("system.database") from error
         return self._clock()
