@@ -361,6 +361,8 @@ class Runs:
     async def _stride(self, live: _Live, turn: Turn) -> Next:
         """One stride in a task of its own, which ends when the run is ended from outside."""
         if live.stopped:
+            if self._draining:
+                raise asyncio.CancelledError
             return "done"
         live.stride = asyncio.create_task(turn.advance())
         await asyncio.wait({live.stride})

@@ -160,18 +160,12 @@ class Site:
         key: str = "",
         **more: Any,
     ) -> Request:
-        """The request that starts a turn; `script` is a JSON array in the script model's words."""
-        return self.request(
-            "POST",
-            path,
-            {
-                "session_id": session,
-                "messages": [{"role": "user", "content": f"script:{script}"}],
-                "llm_model_config": {"llm_provider_id": provider},
-                **more,
-            },
-            {"Idempotency-Key": key} if key else {},
-        )
+        """The request that starts a turn; `script` is a JSON array in the script model's words.
+        Without a provider the agent's is used."""
+        model = {"llm_model_config": {"llm_provider_id": provider}} if provider else {}
+        said = [{"role": "user", "content": f"script:{script}"}]
+        body = {"session_id": session, "messages": said, **model, **more}
+        return self.request("POST", path, body, {"Idempotency-Key": key} if key else {})
 
     def resumption(self, session: str, seen: int = 0, run_id: str = "") -> Request:
         """The request that goes on with a session's run behind `seen` lines."""
@@ -363,3 +357,39 @@ def pss(pid: int) -> int:
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
     raise AssertionError(f"no Pss of {pid} on {os.uname().sysname}")
+
+
+class Kept:
+    """A connection whose bytes a test writes itself."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def to(cls, base: str) -> "Kept":
+        host, _, port = base.removeprefix("http://").partition(":")
+        return cls(*await asyncio.open_connection(host, int(port)))
+
+    async def send(self, data: bytes) -> None:
+        with contextlib.suppress(ConnectionError):
+            self._writer.write(data)
+            await self._writer.drain()
+
+    async def rest(self, timeout_s: float = 10.0) -> bytes:
+        """Everything up to the end of the connection."""
+        found = bytearray()
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(timeout_s):
+                while data := await self._reader.read(65536):
+                    found += data
+        self.close()
+        return bytes(found)
+
+    async def head(self, timeout_s: float = 10.0) -> bytes:
+        """The next answer's head."""
+        async with asyncio.timeout(timeout_s):
+            return await self._reader.readuntil(b"\r\n\r\n")
+
+    def close(self) -> None:
+        self._writer.close()
