@@ -1,16 +1,14 @@
 """Traces over OTLP/HTTP, when `OTLP_ENDPOINT` is set; nothing of OpenTelemetry is imported else.
 
-A span per operation, named by its operationId, continues the caller's W3C `traceparent`. Work that
-runs in its context (`within`) becomes its children. Attributes are names and numbers from the
-specs; no header, query, body or user id is among them.
+A span per operation, named by its operationId, continues the caller's W3C `traceparent`; it is the
+current span while the request runs. Attributes are names and numbers from the specs; no header,
+query, body or user id is among them.
 """
 
 import asyncio
-import contextlib
 import os
 import socket
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from server.lane.operation import Ended, Operation
 
@@ -74,16 +72,6 @@ class Tracing:
             span.end()
 
         return ended
-
-    @contextlib.contextmanager
-    def within(self, name: str, **attributes: str | int | float) -> Iterator[Any]:
-        """A span around a block, such as one call of a model; a child of the current one."""
-        with self._tracer.start_as_current_span(
-            name,
-            attributes={key.replace("__", "."): value for key, value in attributes.items()},
-            record_exception=False,
-        ) as span:
-            yield span
 
     async def close(self) -> None:
         """Export what is left; waits at most 5 s for the collector."""
