@@ -35,7 +35,6 @@ class Tool(msgspec.Struct, frozen=True):
     run: Run
     repeatable: bool = False
 
-    @property
     def parameters(self) -> dict[str, Any]:
         """JSON Schema of the arguments."""
         schema = msgspec.json.schema(self.arguments)
@@ -43,7 +42,6 @@ class Tool(msgspec.Struct, frozen=True):
         found.pop("title", None)
         return found
 
-    @property
     def function(self) -> dict[str, Any]:
         """As a model is told of it: OpenAI's chat completions, `tools[]`."""
         return {
@@ -51,7 +49,7 @@ class Tool(msgspec.Struct, frozen=True):
             "function": {
                 "name": self.name,
                 "description": self.description,
-                "parameters": self.parameters,
+                "parameters": self.parameters(),
             },
         }
 
@@ -72,16 +70,18 @@ class Tools:
 
     def __init__(self, tools: Sequence[Tool]) -> None:
         self._tools = {tool.name: tool for tool in tools}
+        self._functions = {tool.name: tool.function() for tool in tools}
         self.names = frozenset(self._tools)
 
     def get(self, name: str) -> Tool | None:
         return self._tools.get(name)
 
-    def chosen(self, names: Sequence[str] | None) -> list[Tool]:
-        """Those of the names that exist, in the registry's order; None means all."""
-        if names is None:
-            return list(self._tools.values())
-        return [tool for name, tool in self._tools.items() if name in names]
+    def functions(self, names: Sequence[str] | None) -> list[dict[str, Any]]:
+        """Those of the names that exist, as a model is told of them, in the registry's order;
+        None means all."""
+        return [
+            function for name, function in self._functions.items() if names is None or name in names
+        ]
 
 
 class TimeArguments(msgspec.Struct, forbid_unknown_fields=True):

@@ -34,6 +34,10 @@ leave every older run pending after an upgrade."""
 SCHEMA = "jobs"
 """Where DBOS keeps its tables on PostgreSQL."""
 
+PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=30000", "foreign_keys=ON")
+"""NORMAL: a power cut may take the latest records along, and none of them is needed. A workflow
+without its record is started again by its id, and what its steps did stands in rows of ours."""
+
 THREADS = 16
 """DBOS reads and writes its database in threads, and makes its pool the loop's default executor."""
 
@@ -76,7 +80,7 @@ class JobsPlace(msgspec.Struct, frozen=True):
         @event.listens_for(engine, "connect")
         def prepare(connection: Any, _record: Any) -> None:
             connection.isolation_level = "IMMEDIATE"
-            for pragma in ("journal_mode=WAL", "busy_timeout=30000", "foreign_keys=ON"):
+            for pragma in PRAGMAS:
                 connection.execute(f"PRAGMA {pragma}")
 
         return engine

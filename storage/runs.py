@@ -322,21 +322,21 @@ class RunStore:
 
     def peek(self, run_id: str) -> Unit[Run]:
         """The run as it stands. Raises NoSuchRow("run")."""
-        rows = yield FIND(run_id=run_id)
+        rows: list[Run] = yield FIND(run_id=run_id)
         if not rows:
             raise NoSuchRow("run")
         return rows[0]
 
     def lock(self, run_id: str) -> Unit[Run]:
         """The run, locked until the unit ends. Raises NoSuchRow("run")."""
-        rows = yield LOCK(run_id=run_id)
+        rows: list[Run] = yield LOCK(run_id=run_id)
         if not rows:
             raise NoSuchRow("run")
         return rows[0]
 
     def claim(self, run_id: str, process_id: str) -> Unit[Run]:
         """Begin the next attempt of a live run in a process. Raises Superseded when it is over."""
-        rows = yield CLAIM(run_id=run_id, process_id=process_id, now=time.time())
+        rows: list[Run] = yield CLAIM(run_id=run_id, process_id=process_id, now=time.time())
         if not rows:
             raise Superseded(run_id)
         return rows[0]

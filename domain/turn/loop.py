@@ -251,7 +251,7 @@ class Turn:
         functions: list[dict[str, Any]] = []
         workflows = offers and capable.tools and plan.mode == "default" and bool(plan.workflows)
         if offers and capable.tools:
-            functions = [tool.function for tool in self._parts.tools.chosen(plan.tools)]
+            functions = self._parts.tools.functions(plan.tools)
             if workflows:
                 functions += workflow_tools.functions(plan.workflows)
         images = resolved.supports_multimodal

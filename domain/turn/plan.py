@@ -5,40 +5,17 @@ on as it began although the agent was edited meanwhile.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import msgspec
 
 from domain.errors import Unusable
 from domain.model_choice import Choice
+from storage.agents import Agent, AgentFields
 
 MemoryType = Literal["session", "user", "none"]
 Mode = Literal["default", "simple"]
-
-NOT_BUILT: Mapping[str, Callable[["Asked"], object]] = {
-    "agent_mode": lambda asked: asked.agent_mode in ("fibre", "team"),
-    "multi_agent": lambda asked: asked.multi_agent,
-    "custom_sub_agents": lambda asked: asked.custom_sub_agents,
-    "available_sub_agent_ids": lambda asked: asked.available_sub_agent_ids,
-    "extra_mcp_config": lambda asked: asked.extra_mcp_config,
-}
-"""Fields whose capability is not built yet, whether the request or the agent uses them."""
-
-NOT_BUILT_IN_REQUESTS: Mapping[str, Callable[["TurnRequest"], object]] = {
-    "available_skills": lambda request: request.available_skills,
-    "available_knowledge_bases": lambda request: request.available_knowledge_bases,
-}
-"""As NOT_BUILT, but an agent may name ones that do not exist: a run skips those and says so."""
-
-
-class Asked(Protocol):
-    """The fields that NOT_BUILT looks at."""
-
-    agent_mode: str | None
-    multi_agent: bool | None
-    custom_sub_agents: Sequence[Any] | None
-    available_sub_agent_ids: Sequence[str] | None
-    extra_mcp_config: Mapping[str, Any] | None
+MEMORY_TYPES: Mapping[str, MemoryType] = {"session": "session", "user": "user", "none": "none"}
 
 
 class InputMessage(msgspec.Struct, kw_only=True):
@@ -132,24 +109,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     skipped: dict[str, list[str]] = {}
 
 
-class AgentConfig(Protocol):
-    """What a plan takes from an agent: a row of `agents`."""
-
-    name: str
-    system_prefix: str | None
-    system_context: dict[str, Any] | None
-    workflows: dict[str, list[str]] | None
-    tools: list[str] | None
-    sub_agent_ids: list[str] | None
-    skills: list[str] | None
-    knowledge_bases: list[str] | None
-    memory_type: str | None
-    max_loop_count: int | None
-    deep_thinking: bool
-    multi_agent: bool
-    mode: str | None
-
-
 class _Bound(msgspec.Struct):
     """What the request and the agent together ask for."""
 
@@ -158,6 +117,22 @@ class _Bound(msgspec.Struct):
     custom_sub_agents: Sequence[Any] | None
     available_sub_agent_ids: Sequence[str] | None
     extra_mcp_config: Mapping[str, Any] | None
+
+
+NOT_BUILT: Mapping[str, Callable[[_Bound], object]] = {
+    "agent_mode": lambda asked: asked.agent_mode in ("fibre", "team"),
+    "multi_agent": lambda asked: asked.multi_agent,
+    "custom_sub_agents": lambda asked: asked.custom_sub_agents,
+    "available_sub_agent_ids": lambda asked: asked.available_sub_agent_ids,
+    "extra_mcp_config": lambda asked: asked.extra_mcp_config,
+}
+"""Fields whose capability is not built yet, whether the request or the agent uses them."""
+
+NOT_BUILT_IN_REQUESTS: Mapping[str, Callable[[TurnRequest], object]] = {
+    "available_skills": lambda request: request.available_skills,
+    "available_knowledge_bases": lambda request: request.available_knowledge_bases,
+}
+"""As NOT_BUILT, but an agent may name ones that do not exist: a run skips those and says so."""
 
 
 class LoopLimits(msgspec.Struct, frozen=True):
@@ -169,7 +144,7 @@ class LoopLimits(msgspec.Struct, frozen=True):
 
 def settle(
     request: TurnRequest,
-    agent: AgentConfig | None,
+    agent: Agent | None,
     *,
     limits: LoopLimits,
     built_in: frozenset[str],
@@ -182,59 +157,54 @@ def settle(
 
     Raises Unusable: chat.not_built (field), chat.memory_type, chat.context_budget, chat.loop_count.
     """
-    _refuse_unbuilt(request, agent)
-    memory = request.memory_type or (agent and agent.memory_type) or "session"
-    if memory not in ("session", "user", "none"):
+    config: Agent | AgentFields = agent or AgentFields(name="")
+    _refuse_unbuilt(request, config)
+    memory = request.memory_type or config.memory_type or "session"
+    if memory not in MEMORY_TYPES:
         raise Unusable("chat.memory_type", value=memory[:64])
-    loops = request.max_loop_count or (agent and agent.max_loop_count) or limits.default
+    loops = request.max_loop_count or config.max_loop_count or limits.default
     if loops < 1:
         raise Unusable("chat.loop_count")
-    wanted = request.available_tools or (agent and agent.tools) or None
+    wanted = request.available_tools or config.tools or None
+    tools = [name for name in wanted if name in built_in] if wanted else None
     return Plan(
         asked=asked,
-        agent_name=request.agent_name or (agent.name if agent else ""),
-        system_prefix=request.system_prefix or (agent and agent.system_prefix) or "",
-        system_context={
-            **((agent and agent.system_context) or {}),
-            **(request.system_context or {}),
-        },
-        workflows=request.available_workflows or (agent and agent.workflows) or {},
-        tools=[] if not with_tools else [t for t in wanted if t in built_in] if wanted else None,
-        memory_type=memory,
-        mode="simple" if _mode(request, agent) == "simple" else "default",
+        agent_name=request.agent_name or config.name,
+        system_prefix=request.system_prefix or config.system_prefix or "",
+        system_context={**(config.system_context or {}), **(request.system_context or {})},
+        workflows=request.available_workflows or config.workflows or {},
+        tools=tools if with_tools else [],
+        memory_type=MEMORY_TYPES[memory],
+        mode="simple" if (request.agent_mode or config.mode) == "simple" else "default",
         max_loop_count=min(loops, limits.cap),
-        deep_thinking=_either(request.deep_thinking, agent and agent.deep_thinking),
+        deep_thinking=_either(request.deep_thinking, config.deep_thinking),
         force_summary=bool(request.force_summary),
         more_suggest=bool(request.more_suggest),
         budget=_budget(request.context_budget_config),
         model=model,
         language=language,
-        skipped=_skipped(wanted or [], agent, built_in),
+        skipped=_skipped(wanted or [], config, built_in),
     )
 
 
-def _refuse_unbuilt(request: TurnRequest, agent: AgentConfig | None) -> None:
-    for field, used in NOT_BUILT_IN_REQUESTS.items():
-        if used(request):
-            raise Unusable("chat.not_built", field=field)
+def _refuse_unbuilt(request: TurnRequest, config: Agent | AgentFields) -> None:
     bound = _Bound(
-        agent_mode=_mode(request, agent),
-        multi_agent=_either(request.multi_agent, agent and agent.multi_agent),
+        agent_mode=request.agent_mode or config.mode,
+        multi_agent=_either(request.multi_agent, config.multi_agent),
         custom_sub_agents=request.custom_sub_agents,
-        available_sub_agent_ids=request.available_sub_agent_ids or (agent and agent.sub_agent_ids),
+        available_sub_agent_ids=request.available_sub_agent_ids or config.sub_agent_ids,
         extra_mcp_config=request.extra_mcp_config,
     )
     for field, used in NOT_BUILT.items():
         if used(bound):
             raise Unusable("chat.not_built", field=field)
+    for field, given in NOT_BUILT_IN_REQUESTS.items():
+        if given(request):
+            raise Unusable("chat.not_built", field=field)
 
 
-def _mode(request: TurnRequest, agent: AgentConfig | None) -> str:
-    return request.agent_mode or (agent and agent.mode) or "default"
-
-
-def _either(asked: bool | None, configured: bool | None) -> bool:
-    return bool(configured) if asked is None else asked
+def _either(asked: bool | None, configured: bool) -> bool:
+    return configured if asked is None else asked
 
 
 def _budget(config: dict[str, Any] | None) -> Budget:
@@ -247,11 +217,11 @@ def _budget(config: dict[str, Any] | None) -> Budget:
 
 
 def _skipped(
-    wanted: Sequence[str], agent: AgentConfig | None, built_in: frozenset[str]
+    wanted: Sequence[str], config: Agent | AgentFields, built_in: frozenset[str]
 ) -> dict[str, list[str]]:
     skipped = {
         "tools": [name for name in wanted if name not in built_in],
-        "skills": list((agent and agent.skills) or ()),
-        "knowledge_bases": list((agent and agent.knowledge_bases) or ()),
+        "skills": list(config.skills or ()),
+        "knowledge_bases": list(config.knowledge_bases or ()),
     }
     return {kind: names for kind, names in skipped.items() if names}

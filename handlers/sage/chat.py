@@ -2,11 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from functools import partial
 
 import msgspec
 
 from domain.caller import Caller
+from domain.errors import Unauthenticated
 from domain.quartet import Quartet
 from domain.runs.life import Found
 from domain.turn.plan import TurnRequest
@@ -80,18 +82,47 @@ async def _begin(
         user_id=body.user_id or None,
     )
     found = Found(started.run, started.conversation)
-    return _stream(_lines(quartet, caller, found, 0, heartbeats=not stops_with_client), found)
+    lines = _lines(quartet, caller, found, 0, heartbeats=not stops_with_client)
+    if not stops_with_client:
+        return _stream(lines, found)
+    return _stream(_Attended(lines, partial(quartet.runs.client_left, found.run.id)), found)
 
 
-def _stream(source: AsyncGenerator[bytes, None], found: Found) -> Stream:
+class _Attended:
+    """The lines of a run that stops with its client: closed before their end, even before their
+    first, they tell that the client has left."""
+
+    def __init__(self, lines: AsyncGenerator[bytes, None], left: Callable[[], None]) -> None:
+        self._lines = lines
+        self._left = left
+        self._ended = False
+
+    def __aiter__(self) -> "_Attended":
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await anext(self._lines)
+        except StopAsyncIteration:
+            self._ended = True
+            raise
+
+    async def aclose(self) -> None:
+        await self._lines.aclose()
+        if not self._ended:
+            self._ended = True
+            self._left()
+
+
+def _stream(source: AsyncIterator[bytes], found: Found) -> Stream:
     return Stream(source, TEXT, (("X-Run-Id", found.run.id),))
 
 
 async def _lines(
     quartet: Quartet, caller: Caller, found: Found, from_line: int, *, heartbeats: bool
 ) -> AsyncGenerator[bytes, None]:
-    """The run's lines behind `from_line` until it ends, or until the login session does. A run
-    that stops with its client is stopped when nobody takes the lines any more."""
+    """The run's lines behind `from_line` until it ends. Raises Unauthenticated once the login
+    session has ended."""
     run, runs = found.run, quartet.runs
     view = View(
         found.conversation.session_id,
@@ -100,47 +131,50 @@ async def _lines(
     )
     revoked = quartet.identity.ended(caller)
     task = asyncio.current_task()
-    cut = task.cancel if task is not None else None
+
+    def cut() -> None:
+        """Nobody takes the lines: end the connection, which waits for its client."""
+        if task is not None:
+            task.cancel()
+
     beat_at = time.monotonic() + runs.heartbeat_s
-    ended = received = False
-    try:
-        async with runs.follow(run.id, from_line, idle_s=TICK_S, on_cut=cut) as follower:
-            async for records in follower:
-                if revoked.is_set():
-                    return
-                if records:
-                    received = True
-                    ended = records[-1].type == ENDED
-                    if lines := rendered(records, view):
-                        beat_at = time.monotonic() + runs.heartbeat_s
-                        yield lines
-                    if ended:
-                        return
-                elif from_line and not received and not await runs.is_live(run.id):
-                    yield fallback(view.session_id, time.time())
-                    return
-                elif heartbeats and time.monotonic() >= beat_at:
+    received = False
+    async with runs.follow(run.id, from_line, idle_s=TICK_S, on_cut=cut) as follower:
+        async for records in follower:
+            if revoked.is_set():
+                raise Unauthenticated("auth.expired")
+            if records:
+                received = True
+                if lines := rendered(records, view):
                     beat_at = time.monotonic() + runs.heartbeat_s
-                    yield HEARTBEAT
-    finally:
-        if run.stops_with_client and not ended:
-            runs.client_left(run.id)
+                    yield lines
+                if records[-1].type == ENDED:
+                    return
+            elif from_line and not received and not await runs.is_live(run.id):
+                yield fallback(view.session_id, time.time())
+                return
+            elif heartbeats and time.monotonic() >= beat_at:
+                beat_at = time.monotonic() + runs.heartbeat_s
+                yield HEARTBEAT
 
 
 async def _sessions(quartet: Quartet, caller: Caller) -> AsyncGenerator[bytes, None]:
-    """The caller's active sessions at once, and whenever that list changes."""
+    """The caller's active sessions at once, and whenever that list changes. Raises
+    Unauthenticated once the login session has ended."""
     runs = quartet.runs
     revoked = quartet.identity.ended(caller)
     head = await runs.account_head(caller.user_id)
     beat_at = time.monotonic() + runs.heartbeat_s
     sent = b""
     async with runs.follow_account(caller.user_id, head, idle_s=TICK_S) as follower:
-        while not revoked.is_set():
+        while True:
             data = b"data: " + msgspec.json.encode(await _active(quartet, caller)) + b"\n\n"
             if data != sent:
                 sent = data
                 yield data
-            while not await anext(follower) and not revoked.is_set():
+            while not await anext(follower):
+                if revoked.is_set():
+                    raise Unauthenticated("auth.expired")
                 if time.monotonic() >= beat_at:
                     beat_at = time.monotonic() + runs.heartbeat_s
                     yield HEARTBEAT
