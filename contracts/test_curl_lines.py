@@ -1,0 +1,123 @@
+"""The documents' own curl lines, run by bash (rules, "Measuring and checking").
+
+curl_lines.tsv says what each answers, and names the only substitutions: the address of the server,
+ids, and in one row `-b cookies.txt`, without which the document's line is 401. `sess_123` stays.
+"""
+
+import csv
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from contracts import curl_lines
+from contracts.conftest import URL
+from contracts.document import HERE, load
+from contracts.sage import PASSWORD, Account, World, unique
+
+ALICE = "alice"
+SERVER = "http://127.0.0.1:8000"
+DOCUMENTS = sorted(file.name for file in curl_lines.DOCUMENTS.glob("*.txt"))
+
+
+class Expected(NamedTuple):
+    """A row of curl_lines.tsv. `code` is the envelope's, "" where a stream answers; `fact` stands
+    in the body once its blanks are taken out."""
+
+    document: str
+    line: int
+    cookie: str
+    substitute: str
+    status: int
+    code: str
+    fact: str
+
+
+def table(name: str) -> list[list[str]]:
+    with (HERE / name).open(newline="") as file:
+        return list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))[1:]
+
+
+EXPECTED = [
+    Expected(document, int(line), cookie, substitute, int(status), code, fact)
+    for document, line, cookie, substitute, status, code, fact in table("curl_lines.tsv")
+]
+NOT_BUILT = [(row[0], int(row[1]), row[2]) for row in table("curl_lines_not_built.tsv")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the commands run, so that cookies.txt goes from one to the next."""
+    return tmp_path_factory.mktemp("curl")
+
+
+@pytest.fixture(scope="module")
+def alice(world: World) -> Account:
+    """The account of the document's lines."""
+    body = {"username": ALICE, "password": PASSWORD}
+    made = world.admin.client.call("user_create", body=body)
+    assert made.success or made.status == 409
+    return world.login(ALICE, PASSWORD)
+
+
+@pytest.fixture(scope="module")
+def names(world: World, alice: Account) -> Iterator[dict[str, str]]:
+    yield {
+        "{EMAIL}": f"{unique('user')}@example.com",
+        "{AGENT}": world.agent(alice),
+    }
+    for agent in alice.client.call("agent_list").data:
+        alice.client.call("agent_delete", path={"agent_id": agent["id"]})
+
+
+@pytest.mark.xdist_group("curl")
+def test_the_lines_in_their_order(world: World, folder: Path, names: dict[str, str]) -> None:
+    """Each line of a built operation, with status, code and one fact of its body."""
+    for row in EXPECTED:
+        command = curl_lines.lines(row.document)[row.line].replace(SERVER, world.started.url)
+        for pair in filter(None, row.substitute.split(" ")):
+            old, _, new = pair.partition("=>")
+            assert old in command, row
+            command = command.replace(old, names[new])
+        if row.cookie:
+            command = command.replace("curl ", f"curl {row.cookie} ", 1)
+        status, body = run(command, folder)
+        assert (status, row.fact in body.replace(": ", ":").replace(", ", ",")) == (
+            row.status,
+            True,
+        ), f"{row}\n{command}\n{body[:2000]}"
+        if row.code:
+            answer = json.loads(body)
+            assert answer["code"] == int(row.code), row
+            assert list(answer) == ["code", "message", "data", "timestamp"]
+
+
+def run(command: str, folder: Path) -> tuple[int, str]:
+    """Run one command as a reader would; HTTP status and body."""
+    asked = command.replace("curl ", "curl -sS --max-time 20 -w '\\n%{http_code}' ", 1)
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    done = subprocess.run(
+        ["bash", "-c", asked], cwd=folder, env=kept, capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 0, (command, done.stderr)
+    body, _, status = done.stdout.rpartition("\n")
+    return int(status), body
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_line_is_expected_or_not_built(document: str) -> None:
+    """The list cleans itself: a line of an operation that is built stands in curl_lines.tsv."""
+    contract = load("sage", URL)
+    built = {operation.path for operation in contract.operations.values()}
+    expected = {row.line for row in EXPECTED if row.document == document}
+    missing = {line: path for name, line, path in NOT_BUILT if name == document}
+    found = curl_lines.lines(document)
+    assert expected | missing.keys() == found.keys()
+    assert not expected & missing.keys()
+    for line, path in missing.items():
+        assert curl_lines.path(found[line]) == path
+        assert path not in built, f"{path} is built: its curl line belongs into curl_lines.tsv"
