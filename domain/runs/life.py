@@ -192,7 +192,11 @@ class Runs:
             started = await self._database.write(unit)
         except Orphan:
             raise NotFound("user.not_found") from None
-        await self._workflows.start(WORKFLOW, run_id)
+        try:
+            await self._workflows.start(WORKFLOW, run_id)
+        except Exception:
+            # The run is durable: the reconciler starts it, and its stream waits until then.
+            log.exception("the workflow of run %s did not start", run_id)
         return started
 
     async def _plan(
@@ -377,7 +381,10 @@ class Runs:
             return "done"
         log.error("run %s failed", turn.run_id, exc_info=error)
         reason = "storage" if isinstance(error, StorageError) else "fault"
-        await self._database.write(lambda: self._endings.fail(turn.run_id, reason))
+        try:
+            await self._database.write(lambda: self._endings.fail(turn.run_id, reason))
+        except StorageError:
+            log.exception("run %s waits for the reconciler to end it", turn.run_id)
         return "done"
 
     @property
