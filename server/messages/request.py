@@ -54,6 +54,10 @@ MESSAGES = {
         "请求体超过 {limit} 字节",
         "The body is larger than {limit} bytes.",
     ),
+    "request.uncounted": (
+        "限流服务暂不可用，请稍后再试",
+        "The rate limit cannot be counted now; try again later.",
+    ),
     "storage.full": ("存储空间不足", "Storage is full."),
     "storage.unavailable": ("数据库暂不可用", "The database does not answer."),
 }
