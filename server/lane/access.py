@@ -72,7 +72,11 @@ class Door:
         if self._proxy_header and (asserted := headers.get(self._proxy_header)):
             client = scope.get("client")
             if client and self._proxies.trusts(client[0]):
-                return await self._identity.verify_proxy(asserted.decode("latin-1"))
+                caller = await self._identity.verify_proxy(asserted.decode("latin-1"))
+                # What the proxy goes by is a cookie of its own: a browser sends that along, too.
+                if scope["method"] not in SAFE:
+                    self._same_site(headers)
+                return caller
         raise refused or Unauthenticated("auth.required")
 
     def _cookie(self, headers: Mapping[bytes, bytes]) -> str:
