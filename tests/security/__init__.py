@@ -1,0 +1,1 @@
+"""The security checklist: checklist.py says where each line is kept and what shows that it is."""
