@@ -180,7 +180,7 @@ async def test_leaving_before_the_first_line_stops_chat(accounts: Any) -> None:
 
 async def test_heartbeats_come_on_web_stream_and_resume_alone(accounts: Any) -> None:
     ann = await accounts()
-    body = ann.turn(script({"stall_ms": 2000}, {"say": "x"}), "beat")
+    body = ann.turn(script({"stall_ms": 3500}, {"say": "x"}), "beat")
     web = await ann.client.post("/api/web-stream", json=body)
     assert web.text.count(": heartbeat\n\n") >= 2
     direct = await ann.client.post("/api/stream", json=body)
