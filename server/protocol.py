@@ -4,12 +4,15 @@ takes to arrive.
 Without the first a client can make the server keep any amount of header bytes; without the second
 it can hold a connection for ever by sending one byte now and then (Slowloris). Headers have 20 s as
 a whole; a body may take as long as it needs while some of it arrives every 30 s.
+
+And a client of HTTP/1.0 does not know chunks: what has no length is ended by the close for it
+(RFC 9112 §6.1, §6.3).
 """
 
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 HEADERS_TIMEOUT_S = 20.0
 BODY_TIMEOUT_S = 30.0
@@ -29,8 +32,11 @@ def limited(headers_max: int) -> type[HttpToolsProtocol]:
 
     class LimitedProtocol(HttpToolsProtocol):
         _size = 0
+        _unparsed = 0
+        _messages = 0
         _refused = False
         _body_size = 0
+        _in_head = True
         _awaiting: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
@@ -42,8 +48,17 @@ def limited(headers_max: int) -> type[HttpToolsProtocol]:
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
-            if not self._refused:
-                super().data_received(data)
+            """The parser gives a header when it has all of it: what it holds back counts too."""
+            if self._refused:
+                return
+            messages = self._messages
+            super().data_received(data)
+            if not self._in_head or messages != self._messages:
+                self._unparsed = 0
+                return
+            self._unparsed += len(data)
+            if self._unparsed > headers_max:
+                self._refuse(_TOO_LARGE)
 
         def send_400_response(self, msg: str) -> None:
             """httptools turns what a callback raises into its own error, which ends here."""
@@ -55,6 +70,8 @@ def limited(headers_max: int) -> type[HttpToolsProtocol]:
         def on_message_begin(self) -> None:
             self._size = 0
             self._body_size = 0
+            self._messages += 1
+            self._in_head = True
             if self._awaiting is None:
                 self._awaiting = self.loop.call_later(HEADERS_TIMEOUT_S, self._refuse, _TOO_SLOW)
             super().on_message_begin()
@@ -68,6 +85,7 @@ def limited(headers_max: int) -> type[HttpToolsProtocol]:
             super().on_header(name, value)
 
         def on_headers_complete(self) -> None:
+            self._in_head = False
             self._arrived()
             self._awaiting = self.loop.call_later(BODY_TIMEOUT_S, self._check_body, 0)
             super().on_headers_complete()
@@ -79,6 +97,11 @@ def limited(headers_max: int) -> type[HttpToolsProtocol]:
         def on_message_complete(self) -> None:
             self._arrived()
             super().on_message_complete()
+
+        def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+            if cycle.scope["http_version"] == "1.0":
+                app = _ended_by_close(app, cycle)
+            super()._start_asgi_task(cycle, app)
 
         def _check_body(self, before: int) -> None:
             """Go on while the body grows, or while we are the ones who do not read it."""
@@ -108,3 +131,24 @@ def limited(headers_max: int) -> type[HttpToolsProtocol]:
                 self.transport.close()
 
     return LimitedProtocol
+
+
+def _ended_by_close(app: Any, cycle: RequestResponseCycle) -> Any:
+    """`app`, whose answer of unknown length goes out as it is. The connection closes behind it."""
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        sized = True
+
+        async def sending(message: Any) -> None:
+            nonlocal sized
+            if message["type"] == "http.response.start":
+                sized = any(name.lower() == b"content-length" for name, _ in message["headers"])
+                if not sized:
+                    cycle.chunked_encoding = False
+            elif not sized:
+                cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        await app(scope, receive, sending)
+
+    return answer

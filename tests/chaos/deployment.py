@@ -391,5 +391,15 @@ class Kept:
         async with asyncio.timeout(timeout_s):
             return await self._reader.readuntil(b"\r\n\r\n")
 
+    async def exactly(self, size: int, timeout_s: float = 10.0) -> bytes:
+        """The next `size` bytes."""
+        async with asyncio.timeout(timeout_s):
+            return await self._reader.readexactly(size)
+
+    async def end(self) -> None:
+        """Say that no more is sent (FIN)."""
+        with contextlib.suppress(OSError):
+            self._writer.write_eof()
+
     def close(self) -> None:
         self._writer.close()
