@@ -39,13 +39,13 @@ async def migrate(url: str, data: Path) -> bool:
     that start together wait for each other. Returns whether there was anything to do. Raises
     NewerSchema, StorageUnavailable.
     """
-    if await asyncio.to_thread(_version, url, data) == HEAD:
+    if await asyncio.to_thread(version, url, data) == HEAD:
         return False
     await asyncio.to_thread(_upgrade, url, data)
     return True
 
 
-def _version(url: str, data: Path) -> str | None:
+def version(url: str, data: Path) -> str | None:
     """The revision the database is at; None when it has no tables."""
     if url:
         return _version_of_postgres(url)
