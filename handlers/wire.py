@@ -13,7 +13,8 @@ class Origin(msgspec.Struct, frozen=True):
     """Where a request came from. A handler that names an `origin` parameter receives it.
 
     `address` is the client's address after trusted proxies were taken off; `language` is "zh" or
-    "en"; `idempotency_key` is "" when the header is absent.
+    "en"; `idempotency_key` is "" when the header is absent. `authorization` is the header as sent,
+    for operations that read credentials of another kind than the lane does.
     """
 
     address: str
@@ -21,6 +22,7 @@ class Origin(msgspec.Struct, frozen=True):
     user_agent: str = ""
     idempotency_key: str = ""
     last_event_id: str = ""
+    authorization: str = ""
 
 
 class Answer(msgspec.Struct):

@@ -4,7 +4,7 @@ A valid bearer wins; an invalid one falls back to the cookie (contract sage, Aut
 never lets another site write (rules, "Accounts, roles, tokens"; RFC 6265bis §8.8).
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from domain.caller import ANONYMOUS, Caller
@@ -25,6 +25,10 @@ class Identity(Protocol):
     async def verify_proxy(self, user_id: str) -> Caller: ...
 
 
+VerifyClient = Callable[[str], Awaitable[Caller]]
+"""Who an OAuth2 access token stands for. Raises Unauthenticated, Forbidden."""
+
+
 class Door:
     """Finds the caller of a request; one for all operations of a server."""
 
@@ -36,12 +40,14 @@ class Door:
         origins: frozenset[str],
         proxies: Proxies,
         proxy_header: str = "",
+        verify_client: VerifyClient | None = None,
     ) -> None:
         self._identity = identity
         self._cookie_prefix = cookie_name.encode() + b"="
         self._origins = origins
         self._proxies = proxies
         self._proxy_header = proxy_header.lower().encode()
+        self._verify_client = verify_client
 
     async def caller(
         self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes], *, cookies: bool
@@ -79,6 +85,14 @@ class Door:
                 return caller
         raise refused or Unauthenticated("auth.required")
 
+    async def client(self, headers: Mapping[bytes, bytes]) -> Caller:
+        """Whom an OAuth2 client's access token stands for; no other credential counts (RFC 6750
+        §2.1). Raises Unauthenticated, Forbidden (inactive)."""
+        authorization = headers.get(b"authorization", b"")
+        if self._verify_client is None or authorization[:7].lower() != b"bearer ":
+            raise Unauthenticated("auth.required")
+        return await self._verify_client(authorization[7:].strip().decode("latin-1"))
+
     def _cookie(self, headers: Mapping[bytes, bytes]) -> str:
         header = headers.get(b"cookie")
         if header is None:
@@ -103,7 +117,7 @@ class Door:
 class Access:
     """The rule of one operation."""
 
-    __slots__ = ("_admin", "_cookies", "_door", "_writes", "optional", "public")
+    __slots__ = ("_admin", "_clients", "_cookies", "_door", "_writes", "optional", "public")
 
     def __init__(
         self,
@@ -119,6 +133,7 @@ class Access:
         self.public = not operation["security"]
         self.optional = self.public and wants_caller
         self._admin = operation.get("x-role") == "admin"
+        self._clients = operation.get("x-role") == "oauth2"
         self._writes = method not in SAFE and operation.get("x-effect") not in ("read", "self")
 
     async def admit(self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> Caller:
@@ -130,6 +145,8 @@ class Access:
                 return await self._door.caller(scope, headers, cookies=self._cookies)
             except (DomainError, Refusal):
                 return ANONYMOUS
+        if self._clients:
+            return await self._door.client(headers)
         caller = await self._door.caller(scope, headers, cookies=self._cookies)
         if self._admin and caller.role != "admin":
             raise Forbidden("auth.forbidden")

@@ -28,6 +28,14 @@ STATUS = {
     "unavailable": 503,
 }
 CHALLENGE = (b"www-authenticate", b'Bearer realm="quartet"')
+CHALLENGES = {
+    "oauth2.invalid_client": (b"www-authenticate", b'Basic realm="quartet", charset="UTF-8"'),
+    "oauth2.invalid_token": (
+        b"www-authenticate",
+        b'Bearer realm="quartet", error="invalid_token"',
+    ),
+}
+"""Challenges that depend on what was wrong, by message key (RFC 6749 §5.2, RFC 6750 §3)."""
 
 
 def refusal_of(
@@ -45,7 +53,7 @@ def refusal_of(
         if isinstance(error, Throttled):
             headers.append((b"retry-after", b"%d" % max(1, error.retry_after)))
         if status == 401:
-            headers.append(CHALLENGE)
+            headers.append(CHALLENGES.get(error.key, CHALLENGE))
         code = codes.get(error.key) or codes.get(error.kind) or status
         return Refusal(status, error.key, details=error.details, headers=headers, code=code)
     if isinstance(error, StorageFull):

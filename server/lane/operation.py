@@ -35,7 +35,7 @@ from server.lane.replies import (
     send_stream,
 )
 from server.lane.schemas import Schemas, Violation
-from server.lane.shapes import Shape
+from server.lane.shapes import OPERATION_SHAPES, Shape
 from server.messages import text
 
 logger = logging.getLogger("quartet.lane")
@@ -114,11 +114,12 @@ class Operation:
         self.declared = declared
         self.measures = Measures()
         self._handler = handler
+        shape = OPERATION_SHAPES.get(declared.get("x-shape", ""), shape)
         self._shape = shape
         self._enveloped = enveloped
         self._replay_run = replay_run
         self._around = around
-        self._plan = Plan(parameters, path, schemas)
+        self._plan = Plan(parameters, path, schemas, once=shape.once)
         self._has_parameters = bool(self._plan.arguments)
         names = set(inspect.signature(handler).parameters)
         self._misfits = _misfits(operation_id, handler, names, self._plan, declared)
@@ -363,7 +364,7 @@ class Operation:
         if self._enveloped:
             body = self._shape.success(body)
         if self._localised:
-            extra.extend(_language(headers))
+            extra.extend(_language(headers, self._shape))
         if self._check is not None:
             self._check(status, "application/json", body)
         return Rendered(status, JSON, body, extra)
@@ -395,7 +396,7 @@ class Operation:
             if refusal is None:
                 return 500, None
             body = render_refusal(self._shape, refusal, language_of(headers))
-            extra = [*refusal.headers, *_language(headers)]
+            extra = [*refusal.headers, *_language(headers, self._shape)]
             return refusal.status, Rendered(refusal.status, JSON, body, extra)
 
         async def replay_run(run_id: str) -> Stream:
@@ -434,6 +435,8 @@ class Operation:
                 exc_info=error,
             )
             refusal = Refusal(500, "request.fault")
+        if refusal.status == 422 and self._shape.invalid != 422:
+            refusal = Refusal(self._shape.invalid, refusal.key, errors=refusal.errors)
         body = render_refusal(self._shape, refusal, language_of(headers))
         if self._check is not None and refusal.key != "request.fault":
             try:
@@ -441,24 +444,27 @@ class Operation:
             except AssertionError as broken:
                 logger.exception("%s broke its contract", self.operation_id)
                 refusal = Refusal(500, "request.fault")
-                body = self._shape.failure(500, str(broken), None)
+                body = self._shape.failure(500, refusal.key, str(broken), None)
         await send_body(
             send,
             refusal.status,
             JSON,
             body,
             request_id,
-            [*refusal.headers, *_language(headers)],
+            [*refusal.headers, *_language(headers, self._shape)],
             bodyless=scope["method"] == "HEAD",
         )
 
 
 def render_refusal(shape: Shape, refusal: Refusal, language: str) -> bytes:
     """The body of a refusal in a contract's shape."""
-    return shape.failure(refusal.code, text(refusal.key, language, refusal.details), refusal.errors)
+    said = text(refusal.key, shape.language or language, refusal.details)
+    return shape.failure(refusal.code, refusal.key, said, refusal.errors)
 
 
-def _language(headers: Mapping[bytes, bytes]) -> list[tuple[bytes, bytes]]:
+def _language(headers: Mapping[bytes, bytes], shape: Shape) -> list[tuple[bytes, bytes]]:
+    if shape.language:
+        return [(b"content-language", shape.language.encode())]
     return [
         (b"content-language", language_of(headers).encode()),
         (b"vary", b"accept-language"),

@@ -127,6 +127,10 @@ class Parameter:
                 raise
         return value
 
+    def repeated(self) -> Violation:
+        """What is wrong with a parameter that comes more than once."""
+        return self._violation("is repeated", "repeated")
+
     def _one(self, text: str) -> Any:
         if "\0" in text:
             raise self._violation("holds NUL", "type")
@@ -162,9 +166,18 @@ def parse_query(raw: bytes) -> dict[str, list[str]]:
 class Plan:
     """All parameters of one operation, by argument name."""
 
-    __slots__ = ("_elsewhere", "_path", "arguments")
+    __slots__ = ("_elsewhere", "_once", "_path", "arguments")
 
-    def __init__(self, declared: list[Mapping[str, Any]], path: str, schemas: Schemas) -> None:
+    def __init__(
+        self,
+        declared: list[Mapping[str, Any]],
+        path: str,
+        schemas: Schemas,
+        *,
+        once: bool = False,
+    ) -> None:
+        """`once` refuses a parameter that is repeated and is no array."""
+        self._once = once
         parameters = {
             p["name"]: Parameter(p, _schema(p), schemas)
             for p in declared
@@ -192,6 +205,8 @@ class Plan:
                 try:
                     if parameter.location == "query":
                         given = texts.get(parameter.name)
+                        if self._once and given and len(given) > 1:
+                            raise parameter.repeated()
                     else:
                         header = headers.get(parameter.name.lower().encode())
                         given = None if header is None else [header.decode("latin-1")]

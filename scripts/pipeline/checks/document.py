@@ -33,6 +33,7 @@ _ONE_OF = {
     "x-etag": (True,),
     "x-language": (True,),
     "x-extension": (True,),
+    "x-shape": ("oauth2",),
 }
 _TEXT = ("x-alias-of", "x-idempotency-reason")
 _CODES = ("x-soft", "x-code")

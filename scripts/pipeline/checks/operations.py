@@ -195,7 +195,7 @@ def implied_statuses(operation: Operation) -> set[str]:
     if raw.get("x-etag"):
         implied.add("304" if reads else "412")
     if _can_be_invalid(operation):
-        implied.add("422")
+        implied.add("400" if raw.get("x-shape") == "oauth2" else "422")
     if "x-rate-limit" in raw:
         implied.add("429")
     return implied
