@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision in storage/migrations/versions."""
 
 _LOCK = 0x71756172746574  # "quartet"

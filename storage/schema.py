@@ -14,6 +14,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
     String,
@@ -118,12 +119,91 @@ email_codes = Table(
     Index("ix_email_codes_email_key", "email_key", "created_at"),
 )
 
+oauth_grants = Table(
+    "oauth_grants",
+    metadata,
+    _id(primary_key=True),
+    _owner("user_id"),
+    Column("session_id", String(64), ForeignKey("login_sessions.id", ondelete="CASCADE")),
+    Column("client_id", String(128), nullable=False),
+    Column("scope", String(256), nullable=False),
+    Column("redirect_uri", Text, nullable=False),
+    Column("redirect_named", Boolean, nullable=False),
+    Column("code_hash", String(64), nullable=False),
+    Column("code_challenge", String(128)),
+    _at("code_expires_at"),
+    _at("code_used_at", nullable=True),
+    _at("created_at"),
+    _at("expires_at"),
+    _at("revoked_at", nullable=True),
+    UniqueConstraint("code_hash", name="uq_oauth_grants_code"),
+    Index("ix_oauth_grants_user_id", "user_id"),
+    Index("ix_oauth_grants_session_id", "session_id"),
+)
+
+oauth_refresh_tokens = Table(
+    "oauth_refresh_tokens",
+    metadata,
+    Column("token_hash", String(64), primary_key=True),
+    Column(
+        "grant_id", String(64), ForeignKey("oauth_grants.id", ondelete="CASCADE"), nullable=False
+    ),
+    _at("expires_at"),
+    _at("used_at", nullable=True),
+    Index("ix_oauth_refresh_tokens_grant_id", "grant_id"),
+)
+
+oauth_consents = Table(
+    "oauth_consents",
+    metadata,
+    _owner("user_id"),
+    Column("client_id", String(128), nullable=False),
+    Column("scope", String(256), nullable=False),
+    _at("created_at"),
+    PrimaryKeyConstraint("user_id", "client_id", "scope"),
+)
+
+upstream_accounts = Table(
+    "upstream_accounts",
+    metadata,
+    Column("provider", String(64), nullable=False),
+    Column("subject", String(256), nullable=False),
+    _owner("user_id"),
+    _at("created_at"),
+    PrimaryKeyConstraint("provider", "subject"),
+    Index("ix_upstream_accounts_user_id", "user_id"),
+)
+
+upstream_logins = Table(
+    "upstream_logins",
+    metadata,
+    Column("state_hash", String(64), primary_key=True),
+    Column("browser_hash", String(64), nullable=False),
+    Column("provider", String(64), nullable=False),
+    Column("next", Text, nullable=False),
+    Column("redirect_uri", Text, nullable=False),
+    _at("expires_at"),
+    Index("ix_upstream_logins_expires_at", "expires_at"),
+)
+
 settings = Table(
     "settings",
     metadata,
     Column("key", String(64), primary_key=True),
     Column("value", Json, nullable=False),
     _at("updated_at"),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    _id(primary_key=True),
+    Column("version", String(64), nullable=False),
+    Column("release_notes", Text, nullable=False),
+    Column("artifacts", Json, nullable=False),
+    _at("published_at"),
+    UniqueConstraint("version", name="uq_versions_version"),
+    Index("ix_versions_published_at", "published_at", "id"),
 )
 
 # --- models and agents --------------------------------------------------------------------------
@@ -299,6 +379,67 @@ calls = Table(
     _at("ended_at", nullable=True),
     PrimaryKeyConstraint("run_id", "step", "attempt"),
     Index("ix_calls_owner_kind", "owner_id", "kind", "begun_at"),
+)
+
+# --- knowledge ----------------------------------------------------------------------------------
+
+knowledge_bases = Table(
+    "knowledge_bases",
+    metadata,
+    _id(primary_key=True),
+    _owner(),
+    Column("name", String(256), nullable=False),
+    Column("type", String(16), nullable=False),
+    Column("intro", Text, nullable=False),
+    Column("setting", Json, nullable=False),
+    Column("edition", BigInteger, nullable=False, server_default="0"),
+    Column("erased", BigInteger, nullable=False, server_default="0"),
+    _at("created_at"),
+    _at("updated_at"),
+    Index("ix_knowledge_bases_owner_id", "owner_id", "created_at", "id"),
+)
+
+knowledge_documents = Table(
+    "knowledge_documents",
+    metadata,
+    _id(primary_key=True),
+    Column(
+        "base_id",
+        String(64),
+        ForeignKey("knowledge_bases.id", ondelete="CASCADE"),
+        nullable=False,
+    ),
+    Column("task_id", String(64), nullable=False),
+    Column("name", String(512), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text),
+    Column("attempt", Integer, nullable=False),
+    Column("chunks", Integer, nullable=False),
+    _at("created_at"),
+    _at("updated_at"),
+    Index("ix_knowledge_documents_base_id", "base_id", "created_at", "id"),
+    Index("ix_knowledge_documents_state", "state"),
+)
+
+knowledge_chunks = Table(
+    "knowledge_chunks",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column(
+        "document_id",
+        String(64),
+        ForeignKey("knowledge_documents.id", ondelete="CASCADE"),
+        nullable=False,
+    ),
+    Column("base_id", String(64), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("vector", LargeBinary, nullable=False),
+    UniqueConstraint("document_id", "position", name="uq_knowledge_chunks_position"),
+    Index("ix_knowledge_chunks_base_id", "base_id", "number"),
+    sqlite_autoincrement=True,
 )
 
 # --- the event log ------------------------------------------------------------------------------

@@ -19,6 +19,12 @@ from storage.migrating import migrate
 from storage.opening import open_database
 from storage.schema import metadata
 
+
+def include_name(name: str | None, kind: str, parents: object) -> bool:
+    """The full text index and its shadows, which a revision makes by hand, stand in no schema."""
+    return not (kind == "table" and name is not None and name.startswith("knowledge_words"))
+
+
 POSTGRES = os.environ.get("TEST_DATABASE_URL", "postgresql://postgres@127.0.0.1:5432").rstrip("/")
 """A PostgreSQL server whose user may create databases; the tests make their own."""
 
@@ -59,7 +65,8 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = data / "quartet.sqlite"
     engine = create_engine(f"sqlite:///{path}")
     with engine.connect() as connection:
-        missing = compare_metadata(MigrationContext.configure(connection), metadata)
+        context = MigrationContext.configure(connection, opts={"include_name": include_name})
+        missing = compare_metadata(context, metadata)
     engine.dispose()
     if missing:
         pytest.fail(f"storage/schema.py has changed, run scripts/revision: {missing}")

@@ -107,6 +107,19 @@ def upgrade() -> None:
         batch_op.create_index("ix_users_created_at", ["created_at"], unique=False)
 
     op.create_table(
+        "versions",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("version", sa.String(length=64), nullable=False),
+        sa.Column("release_notes", sa.Text(), nullable=False),
+        sa.Column("artifacts", sa.Text(), nullable=False),
+        sa.Column("published_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_versions")),
+        sa.UniqueConstraint("version", name="uq_versions_version"),
+    )
+    with op.batch_alter_table("versions", schema=None) as batch_op:
+        batch_op.create_index("ix_versions_published_at", ["published_at", "id"], unique=False)
+
+    op.create_table(
         "agents",
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("owner_id", sa.String(length=64), nullable=False),
@@ -159,6 +172,28 @@ def upgrade() -> None:
     with op.batch_alter_table("conversations", schema=None) as batch_op:
         batch_op.create_index(
             "ix_conversations_owner_updated", ["owner_id", "updated_at", "id"], unique=False
+        )
+
+    op.create_table(
+        "knowledge_bases",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("owner_id", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=256), nullable=False),
+        sa.Column("type", sa.String(length=16), nullable=False),
+        sa.Column("intro", sa.Text(), nullable=False),
+        sa.Column("setting", sa.Text(), nullable=False),
+        sa.Column("edition", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("erased", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("updated_at", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["owner_id"], ["users.id"], name=op.f("fk_knowledge_bases_owner_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_knowledge_bases")),
+    )
+    with op.batch_alter_table("knowledge_bases", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_knowledge_bases_owner_id", ["owner_id", "created_at", "id"], unique=False
         )
 
     op.create_table(
@@ -225,6 +260,34 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("agent_grants", schema=None) as batch_op:
         batch_op.create_index("ix_agent_grants_user_id", ["user_id"], unique=False)
+
+    op.create_table(
+        "knowledge_documents",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("base_id", sa.String(length=64), nullable=False),
+        sa.Column("task_id", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=512), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("chunks", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("updated_at", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["base_id"],
+            ["knowledge_bases.id"],
+            name=op.f("fk_knowledge_documents_base_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_knowledge_documents")),
+    )
+    with op.batch_alter_table("knowledge_documents", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_knowledge_documents_base_id", ["base_id", "created_at", "id"], unique=False
+        )
+        batch_op.create_index("ix_knowledge_documents_state", ["state"], unique=False)
 
     op.create_table(
         "messages",
@@ -333,8 +396,33 @@ def upgrade() -> None:
     with op.batch_alter_table("calls", schema=None) as batch_op:
         batch_op.create_index("ix_calls_owner_kind", ["owner_id", "kind", "begun_at"], unique=False)
 
+    op.create_table(
+        "knowledge_chunks",
+        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("document_id", sa.String(length=64), nullable=False),
+        sa.Column("base_id", sa.String(length=64), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("content", sa.Text(), nullable=False),
+        sa.Column("vector", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["document_id"],
+            ["knowledge_documents.id"],
+            name=op.f("fk_knowledge_chunks_document_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("number", name=op.f("pk_knowledge_chunks")),
+        sa.UniqueConstraint("document_id", "position", name="uq_knowledge_chunks_position"),
+        sqlite_autoincrement=True,
+    )
+    with op.batch_alter_table("knowledge_chunks", schema=None) as batch_op:
+        batch_op.create_index("ix_knowledge_chunks_base_id", ["base_id", "number"], unique=False)
+
 
 def downgrade() -> None:
+    with op.batch_alter_table("knowledge_chunks", schema=None) as batch_op:
+        batch_op.drop_index("ix_knowledge_chunks_base_id")
+
+    op.drop_table("knowledge_chunks")
     with op.batch_alter_table("calls", schema=None) as batch_op:
         batch_op.drop_index("ix_calls_owner_kind")
 
@@ -350,6 +438,11 @@ def downgrade() -> None:
 
     op.drop_table("runs")
     op.drop_table("messages")
+    with op.batch_alter_table("knowledge_documents", schema=None) as batch_op:
+        batch_op.drop_index("ix_knowledge_documents_state")
+        batch_op.drop_index("ix_knowledge_documents_base_id")
+
+    op.drop_table("knowledge_documents")
     with op.batch_alter_table("agent_grants", schema=None) as batch_op:
         batch_op.drop_index("ix_agent_grants_user_id")
 
@@ -359,11 +452,19 @@ def downgrade() -> None:
         batch_op.drop_index("ix_login_sessions_user_id")
 
     op.drop_table("login_sessions")
+    with op.batch_alter_table("knowledge_bases", schema=None) as batch_op:
+        batch_op.drop_index("ix_knowledge_bases_owner_id")
+
+    op.drop_table("knowledge_bases")
     with op.batch_alter_table("conversations", schema=None) as batch_op:
         batch_op.drop_index("ix_conversations_owner_updated")
 
     op.drop_table("conversations")
     op.drop_table("agents")
+    with op.batch_alter_table("versions", schema=None) as batch_op:
+        batch_op.drop_index("ix_versions_published_at")
+
+    op.drop_table("versions")
     with op.batch_alter_table("users", schema=None) as batch_op:
         batch_op.drop_index("ix_users_created_at")
 
