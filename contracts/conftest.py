@@ -4,6 +4,7 @@ CONTRACTS_URL        a running server, e.g. http://127.0.0.1:8000; without it on
 CONTRACTS_ADMIN      its administrator, user:password
 CONTRACTS_VIEWER     an account of the role viewer, user:password
 CONTRACTS_MODEL_URL  an OpenAI-compatible endpoint that the server can reach
+                     (and one whose GITHUB_API_URL and GITHUB_REPOSITORY lead to a release)
 CONTRACTS_EXAMPLES   generated requests per operation and kind of data; 20
 """
 
@@ -38,7 +39,8 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[running.Starte
     folder = tmp_path_factory.mktemp("contracts")
     with (
         running.model(folder / "model.log") as model_url,
-        running.server(folder / "data", model_url) as made,
+        running.releases() as github,
+        running.server(folder / "data", model_url, **github) as made,
     ):
         yield made
 

@@ -28,12 +28,12 @@ EXAMPLES = int(os.environ.get("CONTRACTS_EXAMPLES", "20"))
 SPENT = frozenset({"auth_logout", "auth_logout_compat", "user_change_password"})
 WIRE = [
     checks.not_a_server_error,
+    openapi_checks.status_code_conformance,
     openapi_checks.content_type_conformance,
     openapi_checks.response_headers_conformance,
     openapi_checks.response_schema_conformance,
 ]
 MEANING = [
-    openapi_checks.status_code_conformance,
     openapi_checks.negative_data_rejection,
     openapi_checks.positive_data_acceptance,
     openapi_checks.missing_required_header,
@@ -172,6 +172,7 @@ class Things:
             "provider_id": world.provider,
             "llm_provider_id": world.provider,
             "session_id": world.conversation,
+            "version_str": lambda _: world.version(),
         }
 
     def put_into(self, case: Case, account: Account, *, ids: bool) -> None:

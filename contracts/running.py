@@ -1,6 +1,7 @@
 """The servers that the suite starts by itself when no URL is given: one, and a model beside it."""
 
 import contextlib
+import json
 import os
 import re
 import select
@@ -8,11 +9,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from email import message_from_bytes, policy
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent
 ADMIN = ("admin", "Administrator-password-1")
@@ -84,6 +87,43 @@ def model(log: Path) -> Iterator[str]:
     command = [sys.executable, str(ROOT / "scripts" / "script-model"), "--key", "sk-contracts"]
     with _process(command, {}, log) as process:
         yield _announced(process, rb"(http://\S+)", log)
+
+
+RELEASE: Mapping[str, Any] = {
+    "tag_name": "v7.0.1",
+    "published_at": "2024-03-09T16:00:00Z",
+    "body": "Streams survive a restart.",
+    "assets": ["sage_7.0.1_aarch64.dmg", "sage_aarch64.app.tar.gz", "sage_aarch64.app.tar.gz.sig"],
+}
+"""What the suite's own GitHub has released."""
+
+
+@contextlib.contextmanager
+def releases() -> Iterator[dict[str, str]]:
+    """A server that speaks GitHub's release API; the settings that point to it."""
+
+    class Answering(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            url = f"http://127.0.0.1:{self.server.server_address[1]}/files"
+            assets = [{"name": n, "browser_download_url": f"{url}/{n}"} for n in RELEASE["assets"]]
+            body = json.dumps({**RELEASE, "assets": assets}).encode()
+            if self.path.startswith("/files/"):
+                body = b"dW50cnVzdGVk\n"
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as made:
+        threading.Thread(target=made.serve_forever, daemon=True).start()
+        yield {
+            "GITHUB_API_URL": f"http://127.0.0.1:{made.server_address[1]}",
+            "GITHUB_REPOSITORY": "quartet/desktop",
+        }
+        made.shutdown()
 
 
 @contextlib.contextmanager

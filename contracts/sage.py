@@ -134,6 +134,11 @@ class World:
             account.client.call("share_create", path={"session_id": session_id}), "share_id"
         )
 
+    def version(self) -> str:
+        """A published version's name."""
+        body = {"version": f"1.{next(_NUMBERS)}.0-{_RUN}"}
+        return _one(self.admin.client.call("version_create", body=body), "version")
+
     def user(self) -> str:
         """The id of an account that may be deleted."""
         body = {"username": unique("leaving"), "password": PASSWORD}
@@ -219,12 +224,35 @@ def _chat(operation_id: str) -> Making:
     )
 
 
+def _published(operation_id: str) -> Making:
+    def make(world: World, account: Account) -> Request:
+        world.version()
+        return Request(operation_id)
+
+    return make
+
+
 SUCCEEDING: Mapping[str, Making] = {
     "system_check_active": _plain("system_check_active"),
     "system_check_health": _plain("system_check_health"),
     "system_get_info": _plain("system_get_info"),
     "system_update_settings": _plain("system_update_settings", body={"allow_registration": True}),
     "system_count_usage": _plain("system_count_usage", body={"days": 30}),
+    "version_check": _published("version_check"),
+    "version_get_latest": _published("version_get_latest"),
+    "version_list": _published("version_list"),
+    "version_create": lambda world, account: Request(
+        "version_create",
+        body={
+            "version": f"v2.{next(_NUMBERS)}.0-{_RUN}",
+            "release_notes": "Better.",
+            "artifacts": [{"platform": "linux-x86_64", "installer_url": "https://example.com/a"}],
+        },
+    ),
+    "version_import_github": _plain("version_import_github"),
+    "version_delete": lambda world, account: Request(
+        "version_delete", {"version_str": world.version()}
+    ),
     "auth_send_code": _send_code("auth_send_code"),
     "auth_send_code_compat": _send_code("auth_send_code_compat"),
     "auth_register": _register("auth_register", "auth_send_code"),

@@ -21,6 +21,7 @@ GROUPS = {
     "providers": ("LLM Provider",),
     "conversations": ("Conversation", "Share"),
     "accounts": ("User",),
+    "versions": ("Version",),
 }
 CONTRACT = load("sage", URL)
 ROUNDS = 4
@@ -91,7 +92,7 @@ def test_sequences(
 ) -> None:
     schema = schema_of(contract, EXAMPLES).include(tag=list(GROUPS[group]))
     fuzzing = Fuzzing(contract, world, judge, reach)
-    account: Account = world.admin if group == "accounts" else world.account(group)
+    account: Account = world.admin if group in ("accounts", "versions") else world.account(group)
     followed = [0]
 
     class Machine(schema.as_state_machine()):  # type: ignore[misc]

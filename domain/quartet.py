@@ -13,6 +13,7 @@ from domain.runs.life import Runs
 from domain.system import System
 from domain.usage import Usage
 from domain.users import Users
+from domain.versions import Versions
 
 
 class Quartet(msgspec.Struct, frozen=True):
@@ -29,3 +30,4 @@ class Quartet(msgspec.Struct, frozen=True):
     conversations: Conversations
     runs: Runs
     usage: Usage
+    versions: Versions

@@ -26,6 +26,8 @@ from domain.runs.life import RunPolicy
 from domain.runs.liveness import EMBEDDED as ALONE
 from domain.tools import built_in
 from domain.turn.plan import LoopLimits
+from domain.versions import Versions
+from gateways.github import Releases
 from gateways.mail import Mail, SmtpServer
 from gateways.models.script import ScriptModel
 from gateways.models.smollm2 import SmolLM2
@@ -54,6 +56,7 @@ from storage.lock import DirectoryLock
 from storage.migrating import migrate
 from storage.opening import open_database
 from storage.providers import ProviderStore
+from storage.versions import VersionStore
 from storage.wakeups import OneProcess, Polling, RedisWakeups, Wakeups
 
 if TYPE_CHECKING:
@@ -334,6 +337,13 @@ def _quartet(
         conversations=turning.conversations,
         runs=turning.runs,
         usage=turning.usage,
+        versions=Versions(
+            database,
+            VersionStore(database),
+            log,
+            Releases(outbound, settings.github_api_url, settings.github_repository),
+            clock=time.time,
+        ),
     )
     return quartet, turning
 

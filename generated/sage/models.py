@@ -5,7 +5,7 @@ from __future__ import annotations
 from builtins import list as list_aliased
 from typing import Annotated, Any, Literal, TypeAlias
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 
 class ActiveSession(Struct, kw_only=True):
@@ -411,7 +411,7 @@ class SoftError(Struct, kw_only=True):
 
     """
 
-    code: Literal[400, 403, 500]
+    code: Literal[400, 403, 404, 500]
     message: str
     data: dict[str, Any] | None
     timestamp: float
@@ -537,6 +537,11 @@ class UnavailableError(Struct, kw_only=True):
     timestamp: float
 
 
+class UpdatePlatform(Struct, kw_only=True):
+    url: str
+    signature: str
+
+
 class Usage(Struct, kw_only=True):
     usage: dict[str, int]
 
@@ -583,6 +588,27 @@ class UserOption(Struct, kw_only=True):
 class UserPage(Struct, kw_only=True):
     items: list_aliased[User]
     total: int
+
+
+class VersionArtifact(Struct, kw_only=True):
+    """
+    What is offered for one platform.
+    """
+
+    platform: str
+    installer_url: str | None | UnsetType = UNSET
+    updater_url: str | None | UnsetType = UNSET
+    updater_signature: str | None | UnsetType = UNSET
+
+
+class VersionCreate(Struct, kw_only=True):
+    version: str
+    release_notes: str | UnsetType = ''
+    artifacts: list_aliased[VersionArtifact] | UnsetType = field(default_factory=list_aliased)
+
+
+class VersionDeleted(Struct, kw_only=True):
+    success: bool
 
 
 class Violation(Struct, kw_only=True):
@@ -735,6 +761,28 @@ class StreamMessage(Struct, kw_only=True):
     tool_call_id: str | UnsetType = UNSET
     agent_name: str | UnsetType = UNSET
     session_id: str | UnsetType = UNSET
+
+
+class Update(Struct, kw_only=True):
+    """
+    The dynamic update answer of Tauri's updater.
+    """
+
+    version: str
+    notes: str
+    pub_date: str
+    platforms: dict[str, UpdatePlatform]
+
+
+class Version(Struct, kw_only=True):
+    """
+    A published version of the desktop application.
+    """
+
+    version: str
+    release_notes: str
+    pub_date: str
+    artifacts: list_aliased[VersionArtifact]
 
 
 class ChatMessage(Struct, kw_only=True):

@@ -11,6 +11,7 @@ from handlers.sage import (
     share,
     system,
     user,
+    version,
 )
 
 HANDLERS = {
@@ -63,6 +64,12 @@ HANDLERS = {
     "user_list": user.list_,
     "user_list_options": user.list_options,
     "user_update_config": user.update_config,
+    "version_check": version.check,
+    "version_create": version.create,
+    "version_delete": version.delete,
+    "version_get_latest": version.get_latest,
+    "version_import_github": version.import_github,
+    "version_list": version.list_,
 }
 ALIASES = {
     "auth_get_session_compat": "auth_get_session",
@@ -100,6 +107,7 @@ BODIES = {
     "user_create": models.UserAddRequest,
     "user_delete": models.UserDeleteRequest,
     "user_update_config": models.UserConfig,
+    "version_create": models.VersionCreate,
 }
 ENVELOPED = frozenset(
     (
@@ -152,5 +160,10 @@ ENVELOPED = frozenset(
         "user_list",
         "user_list_options",
         "user_update_config",
+        "version_create",
+        "version_delete",
+        "version_get_latest",
+        "version_import_github",
+        "version_list",
     )
 )
