@@ -125,6 +125,7 @@ class Users:
         """Make an account. Raises Unusable("user.username_invalid", "password.length",
         "registration.email_invalid"), Conflict("user.exists", "user.email_exists")."""
         user = new_user(username, email, phonenum, role, now=self._clock())
+        user.email_verified = user.email is not None
         user.password_hash = await self._passwords.hash(password)
 
         def unit() -> Unit[None]:
@@ -243,6 +244,7 @@ class Users:
             return None
         chosen = password or secrets.token_urlsafe(15)
         admin = new_user(username, email or None, None, "admin", now=self._clock())
+        admin.email_verified = admin.email is not None
         admin.password_hash = await self._passwords.hash(chosen)
 
         def unit() -> Unit[bool]:

@@ -83,6 +83,7 @@ users = Table(
     _at("created_at"),
     _at("updated_at"),
     Column("version", Integer, nullable=False, server_default="1"),
+    Column("email_verified", Boolean, nullable=False, server_default="0"),
     UniqueConstraint("username_key", name="uq_users_username"),
     UniqueConstraint("email_key", name="uq_users_email"),
     Index("ix_users_created_at", "created_at"),

@@ -16,7 +16,9 @@ from storage.schema import agents, providers, users
 
 
 class User(msgspec.Struct):
-    """A row of `users`, in table order. Times are UTC seconds."""
+    """A row of `users`, in table order. Times are UTC seconds. `email_verified` says that the
+    account's holder is known to read the address: by a code, by an upstream provider that vouches
+    for it, or because an administrator gave it."""
 
     id: str
     username: str
@@ -33,6 +35,7 @@ class User(msgspec.Struct):
     created_at: float
     updated_at: float
     version: int = 1
+    email_verified: bool = False
 
     def __repr__(self) -> str:
         """Without the hash: a record may end up in a log."""

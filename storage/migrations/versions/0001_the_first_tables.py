@@ -83,6 +83,19 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_streams")),
     )
     op.create_table(
+        "upstream_logins",
+        sa.Column("state_hash", sa.String(length=64), nullable=False),
+        sa.Column("browser_hash", sa.String(length=64), nullable=False),
+        sa.Column("provider", sa.String(length=64), nullable=False),
+        sa.Column("next", sa.Text(), nullable=False),
+        sa.Column("redirect_uri", sa.Text(), nullable=False),
+        sa.Column("expires_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("state_hash", name=op.f("pk_upstream_logins")),
+    )
+    with op.batch_alter_table("upstream_logins", schema=None) as batch_op:
+        batch_op.create_index("ix_upstream_logins_expires_at", ["expires_at"], unique=False)
+
+    op.create_table(
         "users",
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("username", sa.String(length=128), nullable=False),
@@ -99,6 +112,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("updated_at", sa.Double(), nullable=False),
         sa.Column("version", sa.Integer(), server_default="1", nullable=False),
+        sa.Column("email_verified", sa.Boolean(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_users")),
         sa.UniqueConstraint("email_key", name="uq_users_email"),
         sa.UniqueConstraint("username_key", name="uq_users_username"),
@@ -219,6 +233,17 @@ def upgrade() -> None:
         batch_op.create_index("ix_login_sessions_user_id", ["user_id"], unique=False)
 
     op.create_table(
+        "oauth_consents",
+        sa.Column("user_id", sa.String(length=64), nullable=False),
+        sa.Column("client_id", sa.String(length=128), nullable=False),
+        sa.Column("scope", sa.String(length=256), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name=op.f("fk_oauth_consents_user_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("user_id", "client_id", "scope", name=op.f("pk_oauth_consents")),
+    )
+    op.create_table(
         "providers",
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("owner_id", sa.String(length=64), nullable=False),
@@ -245,6 +270,20 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_providers")),
         sa.UniqueConstraint("owner_id", "fingerprint", name="uq_providers_owner_fingerprint"),
     )
+    op.create_table(
+        "upstream_accounts",
+        sa.Column("provider", sa.String(length=64), nullable=False),
+        sa.Column("subject", sa.String(length=256), nullable=False),
+        sa.Column("user_id", sa.String(length=64), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name=op.f("fk_upstream_accounts_user_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("provider", "subject", name=op.f("pk_upstream_accounts")),
+    )
+    with op.batch_alter_table("upstream_accounts", schema=None) as batch_op:
+        batch_op.create_index("ix_upstream_accounts_user_id", ["user_id"], unique=False)
+
     op.create_table(
         "agent_grants",
         sa.Column("agent_id", sa.String(length=64), nullable=False),
@@ -315,6 +354,38 @@ def upgrade() -> None:
         sa.UniqueConstraint("conversation_id", "message_id", name="uq_messages_message_id"),
         sa.UniqueConstraint("conversation_id", "position", name="uq_messages_position"),
     )
+    op.create_table(
+        "oauth_grants",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("user_id", sa.String(length=64), nullable=False),
+        sa.Column("session_id", sa.String(length=64), nullable=True),
+        sa.Column("client_id", sa.String(length=128), nullable=False),
+        sa.Column("scope", sa.String(length=256), nullable=False),
+        sa.Column("redirect_uri", sa.Text(), nullable=False),
+        sa.Column("redirect_named", sa.Boolean(), nullable=False),
+        sa.Column("code_hash", sa.String(length=64), nullable=False),
+        sa.Column("code_challenge", sa.String(length=128), nullable=True),
+        sa.Column("code_expires_at", sa.Double(), nullable=False),
+        sa.Column("code_used_at", sa.Double(), nullable=True),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("expires_at", sa.Double(), nullable=False),
+        sa.Column("revoked_at", sa.Double(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["session_id"],
+            ["login_sessions.id"],
+            name=op.f("fk_oauth_grants_session_id"),
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name=op.f("fk_oauth_grants_user_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_oauth_grants")),
+        sa.UniqueConstraint("code_hash", name="uq_oauth_grants_code"),
+    )
+    with op.batch_alter_table("oauth_grants", schema=None) as batch_op:
+        batch_op.create_index("ix_oauth_grants_session_id", ["session_id"], unique=False)
+        batch_op.create_index("ix_oauth_grants_user_id", ["user_id"], unique=False)
+
     op.create_table(
         "runs",
         sa.Column("id", sa.String(length=64), nullable=False),
@@ -417,8 +488,29 @@ def upgrade() -> None:
     with op.batch_alter_table("knowledge_chunks", schema=None) as batch_op:
         batch_op.create_index("ix_knowledge_chunks_base_id", ["base_id", "number"], unique=False)
 
+    op.create_table(
+        "oauth_refresh_tokens",
+        sa.Column("token_hash", sa.String(length=64), nullable=False),
+        sa.Column("grant_id", sa.String(length=64), nullable=False),
+        sa.Column("expires_at", sa.Double(), nullable=False),
+        sa.Column("used_at", sa.Double(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["grant_id"],
+            ["oauth_grants.id"],
+            name=op.f("fk_oauth_refresh_tokens_grant_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("token_hash", name=op.f("pk_oauth_refresh_tokens")),
+    )
+    with op.batch_alter_table("oauth_refresh_tokens", schema=None) as batch_op:
+        batch_op.create_index("ix_oauth_refresh_tokens_grant_id", ["grant_id"], unique=False)
+
 
 def downgrade() -> None:
+    with op.batch_alter_table("oauth_refresh_tokens", schema=None) as batch_op:
+        batch_op.drop_index("ix_oauth_refresh_tokens_grant_id")
+
+    op.drop_table("oauth_refresh_tokens")
     with op.batch_alter_table("knowledge_chunks", schema=None) as batch_op:
         batch_op.drop_index("ix_knowledge_chunks_base_id")
 
@@ -437,6 +529,11 @@ def downgrade() -> None:
         batch_op.drop_index("ix_runs_conversation_id")
 
     op.drop_table("runs")
+    with op.batch_alter_table("oauth_grants", schema=None) as batch_op:
+        batch_op.drop_index("ix_oauth_grants_user_id")
+        batch_op.drop_index("ix_oauth_grants_session_id")
+
+    op.drop_table("oauth_grants")
     op.drop_table("messages")
     with op.batch_alter_table("knowledge_documents", schema=None) as batch_op:
         batch_op.drop_index("ix_knowledge_documents_state")
@@ -447,7 +544,12 @@ def downgrade() -> None:
         batch_op.drop_index("ix_agent_grants_user_id")
 
     op.drop_table("agent_grants")
+    with op.batch_alter_table("upstream_accounts", schema=None) as batch_op:
+        batch_op.drop_index("ix_upstream_accounts_user_id")
+
+    op.drop_table("upstream_accounts")
     op.drop_table("providers")
+    op.drop_table("oauth_consents")
     with op.batch_alter_table("login_sessions", schema=None) as batch_op:
         batch_op.drop_index("ix_login_sessions_user_id")
 
@@ -469,6 +571,10 @@ def downgrade() -> None:
         batch_op.drop_index("ix_users_created_at")
 
     op.drop_table("users")
+    with op.batch_alter_table("upstream_logins", schema=None) as batch_op:
+        batch_op.drop_index("ix_upstream_logins_expires_at")
+
+    op.drop_table("upstream_logins")
     op.drop_table("streams")
     op.drop_table("settings")
     op.drop_table("processes")
