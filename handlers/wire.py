@@ -3,10 +3,13 @@
 Neither names the web framework: the request lane (server/lane) turns these into responses.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
+
+CHUNK = 1024 * 1024
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -57,6 +60,46 @@ class Text(msgspec.Struct):
     """A plain-text body."""
 
     text: str
+
+
+class Upload:
+    """An uploaded file of a form, spooled by the lane: it lives as long as its request.
+
+    `filename` is what the client calls it, or "": text to show, never a path. `media_type` is the
+    client's word, too. `size` is in bytes. `file` stands at its beginning and can be sought.
+    """
+
+    __slots__ = ("file", "filename", "media_type", "size")
+
+    def __init__(self, file: BinaryIO, *, filename: str, media_type: str, size: int) -> None:
+        self.file = file
+        self.filename = filename
+        self.media_type = media_type
+        self.size = size
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The bytes from the first, in pieces of at most 1 MiB; off the event loop where they may
+        lie on the disk."""
+        self.file.seek(0)
+        if self.size <= CHUNK:
+            yield self.file.read()
+            return
+        while chunk := await asyncio.to_thread(self.file.read, CHUNK):
+            yield chunk
+
+
+class File(msgspec.Struct):
+    """A file to be sent under a name: `size` bytes of `source`, or as many as come if it is None.
+
+    The lane makes the name safe and sends it as an attachment, `nosniff` and in a sandbox;
+    `inline` is for images of known types alone. `source` is closed as that of a Stream is.
+    """
+
+    name: str
+    media_type: str
+    source: AsyncIterator[bytes]
+    size: int | None = None
+    inline: bool = False
 
 
 class Redirect(msgspec.Struct):

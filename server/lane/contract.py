@@ -124,7 +124,13 @@ class Contract:
             status: self._followed(response) for status, response in declared["responses"].items()
         }
         if "requestBody" in declared:
-            declared["requestBody"] = self._followed(declared["requestBody"])
+            declared["requestBody"] = body = dict(self._followed(declared["requestBody"]))
+            body["content"] = {
+                media: {**each, "schema": self._followed(each.get("schema", {}))}
+                if media != "application/json"
+                else each
+                for media, each in body["content"].items()
+            }
         declared.setdefault("security", self.document.get("security", []))
         return declared
 

@@ -12,10 +12,11 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import Receive
 
+from handlers.wire import Upload
 from server.lane.bodies import ClientGone, read_body
-from server.lane.parameters import parse_query
+from server.lane.parameters import CONVERT, parse_query
 from server.lane.refusals import Refusal
-from server.lane.schemas import Validator, Violation
+from server.lane.schemas import Schemas, Violation
 
 MULTIPART = b"multipart/form-data"
 URLENCODED = b"application/x-www-form-urlencoded"
@@ -28,6 +29,51 @@ class Limits(NamedTuple):
 
     file: int
     files: int
+
+
+class Form:
+    """How one operation's form is read: which fields are files (`format: binary`), which repeat
+    (arrays), and what the text of the others converts to."""
+
+    __slots__ = ("_properties", "_validator")
+
+    def __init__(self, schema: dict[str, Any], schemas: Schemas) -> None:
+        self._properties: Mapping[str, Any] = schema.get("properties", {})
+        self._validator = schemas.validator(schema)
+
+    def typed(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields as their schema has them. Raises Violation: for what breaks the schema, a
+        text where a file belongs, a file where a text does."""
+        made = {name: self._value(name, given) for name, given in fields.items()}
+        self._validator.check(_without_files(made))
+        for name, declared in self._properties.items():
+            if name not in made and "default" in declared:
+                made[name] = declared["default"]
+        return made
+
+    def _value(self, name: str, given: Any) -> Any:
+        declared = self._properties.get(name)
+        if declared is None:
+            return given
+        if declared.get("type") == "array":
+            items = given if isinstance(given, list) else [given]
+            return [self._one(name, declared.get("items", {}), item) for item in items]
+        return given if isinstance(given, list) else self._one(name, declared, given)
+
+    @staticmethod
+    def _one(name: str, declared: Mapping[str, Any], given: Any) -> Any:
+        is_file, wants_file = isinstance(given, Upload), declared.get("format") == "binary"
+        if is_file != wants_file:
+            message = "is not a file" if wants_file else "is a file"
+            raise Violation([{"loc": ["body", name], "msg": message, "type": "type"}])
+        if is_file:
+            return given
+        kind = declared.get("type", "string")
+        try:
+            return CONVERT[kind](given) if kind in CONVERT else given
+        except ValueError:
+            told = {"loc": ["body", name], "msg": f"is not of type {kind}", "type": "type"}
+            raise Violation([told]) from None
 
 
 class _Parser(MultiPartParser):
@@ -53,12 +99,12 @@ async def read_form(
     receive: Receive,
     media: bytes,
     headers: Mapping[bytes, bytes],
-    validator: Validator,
+    form: Form,
     limits: Limits,
 ) -> tuple[dict[str, Any], bytes]:
     """Fields by name and the raw bytes of a url-encoded form.
 
-    A repeated name gives a list; a file is a starlette UploadFile.
+    A repeated name gives a list; a file is a handlers.wire.Upload.
     Raises Refusal 400 for a form that does not parse, 413 past a limit, 422 for one that breaks
     its schema (files count as strings there).
     """
@@ -73,11 +119,10 @@ async def read_form(
     else:
         fields = await _multipart(receive, headers, limits)
     try:
-        validator.check(_without_files(fields))
+        return form.typed(fields), raw
     except Violation as violation:
-        await close(fields)
+        close(fields)
         raise Refusal(422, "request.invalid", errors=violation.errors) from None
-    return fields, raw
 
 
 async def _multipart(
@@ -101,13 +146,26 @@ async def _multipart(
             400, "request.not_multipart", details={"reason": "no boundary, or not UTF-8"}
         ) from None
     fields: dict[str, Any] = {}
-    for name, value in form.multi_items():
+    for name, given in form.multi_items():
+        value: Any = given if isinstance(given, str) else _upload(given)
+        if "\0" in (value if isinstance(value, str) else value.filename):
+            close({"": value, **fields})
+            raise Refusal(400, "request.not_multipart", details={"reason": "a text holds NUL"})
         if name in fields:
             known = fields[name]
             fields[name] = [*known, value] if isinstance(known, list) else [known, value]
         else:
             fields[name] = value
     return fields
+
+
+def _upload(given: UploadFile) -> Upload:
+    return Upload(
+        given.file,
+        filename=given.filename or "",
+        media_type=(given.content_type or "").partition(";")[0].strip().lower(),
+        size=given.size or 0,
+    )
 
 
 async def _chunks(receive: Receive, most: int) -> AsyncIterator[bytes]:
@@ -125,18 +183,18 @@ async def _chunks(receive: Receive, most: int) -> AsyncIterator[bytes]:
             return
 
 
-def _files(fields: Any) -> list[UploadFile]:
+def _files(fields: Any) -> list[Upload]:
     found = []
     for value in fields.values() if isinstance(fields, dict) else ():
         for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, UploadFile):
+            if isinstance(item, Upload):
                 found.append(item)
     return found
 
 
 def _without_files(fields: Mapping[str, Any]) -> dict[str, Any]:
     def plain(value: Any) -> Any:
-        return (value.filename or "") if isinstance(value, UploadFile) else value
+        return value.filename if isinstance(value, Upload) else value
 
     return {
         name: [plain(item) for item in value] if isinstance(value, list) else plain(value)
@@ -144,10 +202,10 @@ def _without_files(fields: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-async def close(fields: Any) -> None:
+def close(fields: Any) -> None:
     """Release the temporary files of a form."""
-    for file in _files(fields):
-        await file.close()
+    for upload in _files(fields):
+        upload.file.close()
 
 
 def digest(fields: Any) -> bytes:
@@ -158,8 +216,8 @@ def digest(fields: Any) -> bytes:
     for name, value in sorted(fields.items()):
         for item in value if isinstance(value, list) else [value]:
             total.update(name.encode() + b"\0")
-            if isinstance(item, UploadFile):
-                total.update((item.filename or "").encode() + b"\0")
+            if isinstance(item, Upload):
+                total.update(item.filename.encode() + b"\0")
                 item.file.seek(0)
                 while chunk := item.file.read(1 << 20):
                     total.update(chunk)

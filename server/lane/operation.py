@@ -15,8 +15,8 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from domain.caller import Caller
-from handlers.wire import Answer, Redirect, Stream, Text
-from server.lane import bodies, forms
+from handlers.wire import Answer, File, Redirect, Stream, Text
+from server.lane import bodies, files, forms
 from server.lane.access import Access, Door
 from server.lane.errors import refusal_of
 from server.lane.idempotency import Idempotency, Key, Rendered
@@ -143,7 +143,7 @@ class Operation:
             else None
         )
         self._forms = {
-            media.encode(): schemas.validator(content[media].get("schema", {}))
+            media.encode(): forms.Form(content[media].get("schema", {}), schemas)
             for media in content
             if media != "application/json"
         }
@@ -256,7 +256,7 @@ class Operation:
                 )
         finally:
             if self._forms:
-                await forms.close(values.get("body"))
+                forms.close(values.get("body"))
 
     async def _body(self, receive: Receive, headers: Mapping[bytes, bytes]) -> tuple[Any, bytes]:
         length = headers.get(b"content-length")
@@ -284,8 +284,8 @@ class Operation:
             except msgspec.ValidationError as error:
                 errors = [{"loc": ["body"], "msg": str(error)[:300], "type": "type"}]
                 raise Refusal(422, "request.invalid", errors=errors) from None
-        if (validator := self._forms.get(media)) is not None:
-            return await forms.read_form(receive, media, headers, validator, self._around.forms)
+        if (form := self._forms.get(media)) is not None:
+            return await forms.read_form(receive, media, headers, form, self._around.forms)
         raise self._wrong_media()
 
     def _wrong_media(self) -> Refusal:
@@ -308,6 +308,9 @@ class Operation:
         """A handler's result onto the wire."""
         if type(result) is Stream:
             await self._send_stream(send, receive, request_id, result, [])
+            return
+        if type(result) is File:
+            await self._send_file(scope, receive, send, request_id, result)
             return
         status, media, body, extra = self._render(result, headers)
         await send_body(
@@ -336,6 +339,22 @@ class Operation:
             request_id,
             [*((n.encode(), v.encode()) for n, v in stream.headers), *extra],
             self._around.drain,
+        )
+
+    async def _send_file(
+        self, scope: Scope, receive: Receive, send: Send, request_id: bytes, file: File
+    ) -> None:
+        if self._check is not None:
+            self._check(self._status, file.media_type, b"")
+        await send_stream(
+            send,
+            receive,
+            file.source,
+            file.media_type.encode(),
+            request_id,
+            files.headers_of(file),
+            self._around.drain,
+            bodyless=scope["method"] == "HEAD",
         )
 
     def _render(self, result: Any, headers: Mapping[bytes, bytes]) -> Rendered:

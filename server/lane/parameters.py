@@ -63,7 +63,7 @@ def _boolean(text: str) -> bool:
     raise ValueError
 
 
-_CONVERT: dict[str, Callable[[str], Any]] = {
+CONVERT: dict[str, Callable[[str], Any]] = {
     "integer": _integer,
     "number": _number,
     "boolean": _boolean,
@@ -99,7 +99,7 @@ class Parameter:
         self._commas = bool(declared.get("x-commas"))
         item = schema.get("items", {}) if self._many else schema
         self._expected: str = item.get("type", "string")
-        self._convert = _CONVERT[self._expected]
+        self._convert = CONVERT[self._expected]
         self._validator: Validator | None = None
         if set(schema) - _PLAIN or self._many:
             self._validator = schemas.validator(schema, self.location)

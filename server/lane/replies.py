@@ -85,6 +85,8 @@ async def send_stream(
     request_id: bytes,
     extra: list[tuple[bytes, bytes]],
     drain: Drain,
+    *,
+    bodyless: bool = False,
 ) -> None:
     """Send chunks as they come until the source ends, the client leaves or falls behind.
 
@@ -103,6 +105,10 @@ async def send_stream(
             ],
         }
     )
+    if bodyless:
+        await _close(source)
+        await send({"type": "http.response.body", "body": b""})
+        return
     pump = asyncio.create_task(_pump(send, source))
     drain.add(pump)
     listener = asyncio.create_task(_until_gone(receive))
@@ -114,11 +120,15 @@ async def send_stream(
                 task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(pump, listener, return_exceptions=True)
-        close = getattr(source, "aclose", None)
-        if close is not None:
-            await close()
+        await _close(source)
     if not pump.cancelled() and (error := pump.exception()) is not None:
         logger.warning("stream cut: %s", type(error).__name__, exc_info=error)
+
+
+async def _close(source: AsyncIterator[bytes]) -> None:
+    close = getattr(source, "aclose", None)
+    if close is not None:
+        await close()
 
 
 async def _pump(send: Send, source: AsyncIterator[bytes]) -> None:

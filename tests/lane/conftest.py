@@ -73,7 +73,7 @@ def around(**changes: Any) -> Around:
         idempotency=changes.pop("idempotency", None) or Idempotency.__new__(Idempotency),
         drain=Drain(),
         json_limit=2000,
-        forms=Limits(file=3_000_000, files=2),
+        forms=Limits(file=3_000_000, files=3),
         cookie=cookie,
         check_responses=True,
     )

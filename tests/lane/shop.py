@@ -5,11 +5,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
-from starlette.datastructures import UploadFile
 
 from domain.caller import Caller
 from domain.errors import Conflict, Disabled, NotFound, Throttled, Unauthenticated, Unusable
-from handlers.wire import Answer, Origin, Redirect, Stream, Text
+from handlers.wire import Answer, File, Origin, Redirect, Stream, Text, Upload
 from storage.database import Duplicate, StorageFull, StorageUnavailable
 
 ENVELOPE = {
@@ -126,8 +125,13 @@ DOCUMENT: dict[str, Any] = {
                                 "type": "object",
                                 "required": ["file"],
                                 "properties": {
-                                    "file": {"type": "string"},
+                                    "file": {"type": "string", "format": "binary"},
                                     "to": {"type": "string"},
+                                    "public": {"type": "boolean", "default": False},
+                                    "more": {
+                                        "type": "array",
+                                        "items": {"type": "string", "format": "binary"},
+                                    },
                                 },
                             }
                         },
@@ -135,6 +139,21 @@ DOCUMENT: dict[str, Any] = {
                             "schema": {"type": "object", "required": ["to"]}
                         },
                     },
+                },
+            )
+        },
+        "/downloads/{kind}": {
+            "get": operation(
+                "download_get",
+                parameters=[parameter("kind", "path", {"type": "string"})],
+                responses={
+                    "200": {
+                        "description": "a file",
+                        "content": {
+                            media: {"schema": {"type": "string", "format": "binary"}}
+                            for media in ("application/octet-stream", "image/png", "image/svg+xml")
+                        },
+                    }
                 },
             )
         },
@@ -227,9 +246,36 @@ async def file_get(file_path: str) -> Any:
 
 async def upload_create(body: dict[str, Any]) -> Any:
     file = body.get("file")
-    if isinstance(file, UploadFile):
-        return {"name": file.filename, "size": len(await file.read()), "rolled": file._in_memory}
+    if isinstance(file, Upload):
+        size = len(b"".join([chunk async for chunk in file.chunks()]))
+        kept: Any = file.file
+        return {
+            "name": file.filename,
+            "size": size,
+            "in_memory": not kept._rolled,
+            "more": [(each.filename, each.size) for each in body.get("more", ())],
+            "public": body["public"],
+        }
     return {"to": body["to"]}
+
+
+async def download_get(kind: str) -> File:
+    async def source() -> AsyncIterator[bytes]:
+        try:
+            for _ in range(4):
+                yield b"0123456789"
+                if kind == "short":
+                    raise OSError("the disk broke")
+        finally:
+            closed.append("file")
+
+    return File(
+        {"plain": 'a"b/../ü\r\nx.html', "image": "a.png"}.get(kind, "b.svg"),
+        {"image": "image/png", "svg": "image/svg+xml"}.get(kind, "application/octet-stream"),
+        source(),
+        None if kind == "unsized" else 40,
+        inline=kind in ("image", "svg"),
+    )
 
 
 async def fail_get(how: str) -> Any:
@@ -292,6 +338,7 @@ HANDLERS = {
         item_delete,
         file_get,
         upload_create,
+        download_get,
         fail_get,
         stream_get,
         me_get,
@@ -302,4 +349,4 @@ HANDLERS = {
     )
 }
 BODIES = {"item_create": ItemCreate, "item_replace": ItemCreate}
-ENVELOPED = frozenset(HANDLERS) - {"stream_get", "text_get", "go_get"}
+ENVELOPED = frozenset(HANDLERS) - {"stream_get", "text_get", "go_get", "download_get"}

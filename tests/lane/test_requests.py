@@ -1,11 +1,15 @@
 """What the lane does with a request, in pairs: accepted and refused."""
 
+import asyncio
 import json
+import re
 from typing import Any
 
 import httpx
 import pytest
 
+from server.app import Application
+from server.lane.files import disposition, safe_name
 from tests.lane import shop
 from tests.lane.conftest import application, contract
 
@@ -342,9 +346,15 @@ async def test_client_that_leaves_closes_the_source(app: Any) -> None:
 
 async def test_multipart_is_spooled_and_limited(client: httpx.AsyncClient) -> None:
     small = await client.post("/sage/uploads", files={"file": ("a.txt", b"x" * 10)})
-    assert small.json()["data"] == {"name": "a.txt", "size": 10, "rolled": True}
+    assert small.json()["data"] == {
+        "name": "a.txt",
+        "size": 10,
+        "in_memory": True,
+        "more": [],
+        "public": False,
+    }
     large = await client.post("/sage/uploads", files={"file": ("b.bin", b"x" * 2_000_000)})
-    assert large.json()["data"] == {"name": "b.bin", "size": 2_000_000, "rolled": False}
+    assert large.json()["data"].items() >= {"size": 2_000_000, "in_memory": False}.items()
     over = await client.post("/sage/uploads", files={"file": ("c.bin", b"x" * 3_000_001)})
     assert over.status_code == 413
     without = await client.post("/sage/uploads", files={"other": ("c.bin", b"x")})
@@ -357,6 +367,102 @@ async def test_multipart_is_spooled_and_limited(client: httpx.AsyncClient) -> No
     assert as_json.status_code == 415
     form = await client.post("/sage/uploads", data={"to": "x y"})
     assert form.json()["data"] == {"to": "x y"}
+
+
+async def test_form_fields_have_their_types(client: httpx.AsyncClient) -> None:
+    file = ("file", ("a", b"a"))
+    more = [("more", ("b", b"bb")), ("more", ("c", b"ccc"))]
+    for sent, expected in ((more[:1], [["b", 2]]), (more, [["b", 2], ["c", 3]])):
+        made = await client.post("/sage/uploads", files=[file, *sent], data={"public": "true"})
+        assert made.json()["data"].items() >= {"more": expected, "public": True}.items()
+    for files, data in (
+        ([file], {"public": "yes"}),
+        ([file, file], {}),
+        ([file, ("to", ("t", b"t"))], {}),
+        ([("more", ("b", b"b"))], {"file": "/etc/passwd"}),
+    ):
+        refused = await client.post("/sage/uploads", files=files, data=data)
+        assert refused.status_code == 422, (files, data)
+        assert refused.json()["data"]["errors"][0]["loc"][0] == "body"
+
+
+async def test_a_file_is_sent_so_that_no_browser_runs_it(client: httpx.AsyncClient) -> None:
+    shop.closed.clear()
+    plain = await client.get("/sage/downloads/plain")
+    assert plain.content == b"0123456789" * 4
+    assert plain.headers["content-length"] == "40"
+    assert plain.headers["content-type"] == "application/octet-stream"
+    assert plain.headers["x-content-type-options"] == "nosniff"
+    assert plain.headers["content-security-policy"].startswith("sandbox;")
+    assert plain.headers["content-disposition"] == (
+        "attachment; filename=\"a_b_.._u__x.html\"; filename*=UTF-8''a_b_.._%C3%BC__x.html"
+    )
+    image = await client.get("/sage/downloads/image")
+    assert image.headers["content-disposition"].startswith('inline; filename="a.png"')
+    assert image.headers["content-type"] == "image/png"
+    svg = await client.get("/sage/downloads/svg")
+    assert svg.headers["content-disposition"].startswith("attachment;")
+    unsized = await client.get("/sage/downloads/unsized")
+    assert "content-length" not in unsized.headers
+    assert len(unsized.content) == 40
+    assert shop.closed == ["file"] * 4
+
+
+async def test_the_head_of_a_file(client: httpx.AsyncClient) -> None:
+    head = await client.head("/sage/downloads/plain")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == "40"
+    assert head.headers["content-disposition"].startswith("attachment;")
+
+
+async def test_a_file_that_breaks_off_never_looks_whole(app: Application) -> None:
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/sage/downloads/short",
+        "raw_path": b"/sage/downloads/short",
+        "query_string": b"",
+        "headers": [(b"authorization", b"Bearer alice")],
+        "server": ("shop.test", 8000),
+        "client": ("1.2.3.4", 5),
+    }
+    await app.lane(scope, receive, send)
+    assert [message.get("body") for message in sent[1:]] == [b"0123456789"]
+    assert all(message["more_body"] for message in sent[1:])
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("report.pdf", "report.pdf"),
+        ("../../etc/passwd", "_.._etc_passwd"),
+        ("C:\\Windows\\x.exe", "C__Windows_x.exe"),
+        ("a\r\nSet-Cookie: x", "a__Set-Cookie_ x"),
+        ("\u202egnp.exe", "_gnp.exe"),
+        (".", "file"),
+        ("..", "file"),
+        ("", "file"),
+        (" . hidden . ", "hidden"),
+        ("\ud800", "_"),
+        ("n" * 300 + ".tar.gz", "n" * 138 + ".gz"),
+        ("研究.md", "研究.md"),
+    ],
+)
+def test_safe_names(given: str, kept: str) -> None:
+    assert safe_name(given) == kept
+    for inline in (True, False):
+        assert re.fullmatch(
+            rb"(inline|attachment); filename=\"[A-Za-z0-9._ -]+\"; filename\*=UTF-8''[!-~]+",
+            disposition(given, inline=inline),
+        )
 
 
 async def test_cors_answers_only_listed_origins(client: httpx.AsyncClient) -> None:
