@@ -1,0 +1,131 @@
+"""Knowledge bases: an owner's documents, of one type, that retrieval looks through.
+
+A base is its owner's and the administrators'; to everyone else it does not exist.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from domain.caller import Caller
+from domain.errors import NotFound, Unusable
+from domain.ids import uuid7
+from storage.database import Database, NoSuchRow, Orphan
+from storage.knowledge import Base, KnowledgeStore, Listed
+from storage.objects import ObjectStore
+from storage.vectors import Vectors
+
+LANGUAGE = "zh-cn"
+
+
+def key(base_id: str, document_id: str) -> str:
+    """Where a document's file is in the object store."""
+    return f"knowledge/{base_id}/{document_id}"
+
+
+class KnowledgeBases:
+    """The bases of every account. Where a base is not visible to the caller, every method raises
+    NotFound("knowledge.not_found")."""
+
+    def __init__(
+        self,
+        database: Database,
+        store: KnowledgeStore,
+        objects: Callable[[], ObjectStore],
+        vectors: Vectors,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._objects = objects
+        self._vectors = vectors
+
+    async def get(self, caller: Caller, base_id: str) -> Base:
+        """A base of the caller's; any, for an administrator."""
+        found = await self._store.find(caller.user_id, base_id, everything=caller.is_admin)
+        if found is None:
+            raise NotFound("knowledge.not_found")
+        return found
+
+    async def page(
+        self, caller: Caller, *, name: str, type_: str, page: int, size: int
+    ) -> tuple[list[Listed], int]:
+        """One page of the bases that the caller sees, newest first, and how many there are;
+        `name` is contained in their names, `type_` is theirs. Empty texts ask for nothing."""
+        return await self._store.list_bases(
+            caller.user_id,
+            everything=caller.is_admin,
+            name=name,
+            type_=type_,
+            limit=size,
+            offset=(page - 1) * size,
+        )
+
+    async def create(
+        self, caller: Caller, *, name: str, type_: str, intro: str = "", language: str = ""
+    ) -> str:
+        """Make a base of the caller's; its id. Raises Unusable("knowledge.name_blank")."""
+        if not (name := name.strip()):
+            raise Unusable("knowledge.name_blank")
+        base_id = uuid7()
+        setting = {"kdbAttach": {"language": language or LANGUAGE}}
+        try:
+            await self._database.write(
+                lambda: self._store.create(caller.user_id, base_id, name, type_, intro, setting)
+            )
+        except Orphan:
+            raise NotFound("user.not_found") from None
+        return base_id
+
+    async def update(
+        self,
+        caller: Caller,
+        base_id: str,
+        *,
+        name: str = "",
+        intro: str = "",
+        setting: dict[str, Any] | None = None,
+    ) -> Base:
+        """Change what is given; an empty text or mapping keeps what there is. Returns the base as
+        it was."""
+        base = await self.get(caller, base_id)
+        try:
+            await self._database.write(
+                lambda: self._store.update(base_id, name.strip(), intro, setting or None)
+            )
+        except NoSuchRow:
+            raise NotFound("knowledge.not_found") from None
+        return base
+
+    async def delete(self, caller: Caller, base_id: str) -> Base:
+        """Remove a base with its documents, and their files."""
+        return await self._erase(caller, base_id, self._store.delete)
+
+    async def clear(self, caller: Caller, base_id: str) -> Base:
+        """Remove a base's documents, and their files."""
+        return await self._erase(caller, base_id, self._store.clear)
+
+    async def erase_all(self, owner: str) -> None:
+        """Remove every base of an account that is leaving."""
+        while True:
+            found, _ = await self._store.list_bases(
+                owner, everything=False, name="", type_="", limit=100, offset=0
+            )
+            if not found:
+                return
+            for one in found:
+                gone = await self._database.write(
+                    lambda base_id=one.base.id: self._store.delete(base_id)
+                )
+                await self._forget(one.base.id, gone)
+                self._vectors.forget(one.base.id)
+
+    async def _erase(self, caller: Caller, base_id: str, how: Callable[[str], Any]) -> Base:
+        base = await self.get(caller, base_id)
+        try:
+            gone = await self._database.write(lambda: how(base_id))
+        except NoSuchRow:
+            raise NotFound("knowledge.not_found") from None
+        await self._forget(base_id, gone)
+        return base
+
+    async def _forget(self, base_id: str, documents: Sequence[str]) -> None:
+        await self._objects().delete([key(base_id, one) for one in documents])

@@ -1,0 +1,1 @@
+"""Reading documents: a killable child process and the formats that it knows."""
