@@ -271,6 +271,42 @@ agent_grants = Table(
     Index("ix_agent_grants_user_id", "user_id"),
 )
 
+mcp_servers = Table(
+    "mcp_servers",
+    metadata,
+    _id(primary_key=True),
+    _owner(),
+    Column("name", String(128), nullable=False),
+    Column("protocol", String(32), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("api_key_sealed", Text, nullable=False),
+    Column("api_key_hint", String(16), nullable=False),
+    Column("disabled", Boolean, nullable=False),
+    _at("created_at"),
+    _at("refreshed_at"),
+    UniqueConstraint("owner_id", "name", name="uq_mcp_servers_owner_name"),
+    Index("ix_mcp_servers_name", "name"),
+)
+
+mcp_tools = Table(
+    "mcp_tools",
+    metadata,
+    Column(
+        "server_id",
+        String(64),
+        ForeignKey("mcp_servers.id", ondelete="CASCADE"),
+        nullable=False,
+    ),
+    _owner(),
+    Column("position", Integer, nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("remote_name", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("parameters", Json, nullable=False),
+    PrimaryKeyConstraint("server_id", "position"),
+    UniqueConstraint("owner_id", "name", name="uq_mcp_tools_owner_name"),
+)
+
 # --- conversations and runs ---------------------------------------------------------------------
 
 conversations = Table(
@@ -462,6 +498,23 @@ events = Table(
     Column("line", Integer),
     _at("at"),
     PrimaryKeyConstraint("stream", "seq"),
+)
+
+# --- files --------------------------------------------------------------------------------------
+
+files = Table(
+    "files",
+    metadata,
+    _id(primary_key=True),
+    _owner(),
+    Column("link", String(64)),
+    Column("folder", String(1200), nullable=False),
+    Column("name", String(256), nullable=False),
+    Column("media_type", String(128), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    _at("created_at"),
+    UniqueConstraint("link", name="uq_files_link"),
+    Index("ix_files_owner_id", "owner_id", "created_at"),
 )
 
 # --- requests and processes ---------------------------------------------------------------------

@@ -189,6 +189,25 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "files",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("owner_id", sa.String(length=64), nullable=False),
+        sa.Column("link", sa.String(length=64), nullable=True),
+        sa.Column("folder", sa.String(length=1200), nullable=False),
+        sa.Column("name", sa.String(length=256), nullable=False),
+        sa.Column("media_type", sa.String(length=128), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["owner_id"], ["users.id"], name=op.f("fk_files_owner_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_files")),
+        sa.UniqueConstraint("link", name="uq_files_link"),
+    )
+    with op.batch_alter_table("files", schema=None) as batch_op:
+        batch_op.create_index("ix_files_owner_id", ["owner_id", "created_at"], unique=False)
+
+    op.create_table(
         "knowledge_bases",
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("owner_id", sa.String(length=64), nullable=False),
@@ -231,6 +250,27 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("login_sessions", schema=None) as batch_op:
         batch_op.create_index("ix_login_sessions_user_id", ["user_id"], unique=False)
+
+    op.create_table(
+        "mcp_servers",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("owner_id", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("protocol", sa.String(length=32), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("api_key_sealed", sa.Text(), nullable=False),
+        sa.Column("api_key_hint", sa.String(length=16), nullable=False),
+        sa.Column("disabled", sa.Boolean(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("refreshed_at", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["owner_id"], ["users.id"], name=op.f("fk_mcp_servers_owner_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_mcp_servers")),
+        sa.UniqueConstraint("owner_id", "name", name="uq_mcp_servers_owner_name"),
+    )
+    with op.batch_alter_table("mcp_servers", schema=None) as batch_op:
+        batch_op.create_index("ix_mcp_servers_name", ["name"], unique=False)
 
     op.create_table(
         "oauth_consents",
@@ -328,6 +368,27 @@ def upgrade() -> None:
         )
         batch_op.create_index("ix_knowledge_documents_state", ["state"], unique=False)
 
+    op.create_table(
+        "mcp_tools",
+        sa.Column("server_id", sa.String(length=64), nullable=False),
+        sa.Column("owner_id", sa.String(length=64), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("remote_name", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("parameters", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["owner_id"], ["users.id"], name=op.f("fk_mcp_tools_owner_id"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["server_id"],
+            ["mcp_servers.id"],
+            name=op.f("fk_mcp_tools_server_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("server_id", "position", name=op.f("pk_mcp_tools")),
+        sa.UniqueConstraint("owner_id", "name", name="uq_mcp_tools_owner_name"),
+    )
     op.create_table(
         "messages",
         sa.Column("id", sa.String(length=64), nullable=False),
@@ -535,6 +596,7 @@ def downgrade() -> None:
 
     op.drop_table("oauth_grants")
     op.drop_table("messages")
+    op.drop_table("mcp_tools")
     with op.batch_alter_table("knowledge_documents", schema=None) as batch_op:
         batch_op.drop_index("ix_knowledge_documents_state")
         batch_op.drop_index("ix_knowledge_documents_base_id")
@@ -550,6 +612,10 @@ def downgrade() -> None:
     op.drop_table("upstream_accounts")
     op.drop_table("providers")
     op.drop_table("oauth_consents")
+    with op.batch_alter_table("mcp_servers", schema=None) as batch_op:
+        batch_op.drop_index("ix_mcp_servers_name")
+
+    op.drop_table("mcp_servers")
     with op.batch_alter_table("login_sessions", schema=None) as batch_op:
         batch_op.drop_index("ix_login_sessions_user_id")
 
@@ -558,6 +624,10 @@ def downgrade() -> None:
         batch_op.drop_index("ix_knowledge_bases_owner_id")
 
     op.drop_table("knowledge_bases")
+    with op.batch_alter_table("files", schema=None) as batch_op:
+        batch_op.drop_index("ix_files_owner_id")
+
+    op.drop_table("files")
     with op.batch_alter_table("conversations", schema=None) as batch_op:
         batch_op.drop_index("ix_conversations_owner_updated")
 

@@ -1,0 +1,197 @@
+"""Rows of MCP servers and of the tools that each had when it was last asked."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Select, and_, bindparam, delete, func, insert, select, update
+
+from storage.database import Database, NoSuchRow, Statement, Unit
+from storage.schema import mcp_servers, mcp_tools
+
+
+class McpServer(msgspec.Struct, frozen=True):
+    """A row of `mcp_servers`, in table order. Times are UTC seconds since the epoch.
+
+    `api_key_sealed` and `api_key_hint` (the last four characters) are "" where there is no key.
+    `disabled`: it did not answer when it was last asked, and its tools are not offered.
+    """
+
+    id: str
+    owner_id: str
+    name: str
+    protocol: str
+    url: str
+    api_key_sealed: str
+    api_key_hint: str
+    disabled: bool
+    created_at: float
+    refreshed_at: float
+
+
+class McpTool(msgspec.Struct, frozen=True):
+    """A tool of a server. `name` is what it is called here, unique for its owner; `remote_name`
+    what its server calls it. `parameters` is JSON Schema."""
+
+    server_id: str
+    owner_id: str
+    position: int
+    name: str
+    remote_name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+class OfferedTool(McpTool, frozen=True):
+    """A tool with the name of its server."""
+
+    server_name: str
+
+
+_OWN = and_(
+    mcp_servers.c.owner_id == bindparam("owner"), mcp_servers.c.name == bindparam("server_name")
+)
+_OLDEST_FIRST = (mcp_servers.c.created_at, mcp_servers.c.id)
+_OFFERED: Select[Any] = (
+    select(mcp_tools, mcp_servers.c.name)
+    .join(mcp_servers, mcp_servers.c.id == mcp_tools.c.server_id)
+    .where(mcp_servers.c.disabled.is_(False))
+)
+_IN_ORDER = (*_OLDEST_FIRST, mcp_tools.c.position)
+
+FIND = Statement(
+    select(mcp_servers).where(mcp_servers.c.id == bindparam("server_id")), into=McpServer
+)
+LOCK = Statement(
+    select(mcp_servers).where(mcp_servers.c.id == bindparam("server_id")).with_for_update(),
+    into=McpServer,
+)
+FIND_OWN = Statement(select(mcp_servers).where(_OWN), into=McpServer)
+FIND_NAMED = Statement(
+    select(mcp_servers)
+    .where(mcp_servers.c.name == bindparam("server_name"))
+    .order_by(*_OLDEST_FIRST)
+    .limit(2),
+    into=McpServer,
+)
+LIST_OWN = Statement(
+    select(mcp_servers)
+    .where(mcp_servers.c.owner_id == bindparam("owner"))
+    .order_by(*_OLDEST_FIRST),
+    into=McpServer,
+)
+LIST_ALL = Statement(select(mcp_servers).order_by(*_OLDEST_FIRST), into=McpServer)
+COUNT = Statement(
+    select(func.count())
+    .select_from(mcp_servers)
+    .where(mcp_servers.c.owner_id == bindparam("owner"))
+)
+INSERT = Statement(insert(mcp_servers))
+REFRESHED = Statement(
+    update(mcp_servers)
+    .where(mcp_servers.c.id == bindparam("server_id"))
+    .values(disabled=bindparam("is_disabled"), refreshed_at=bindparam("now"))
+    .returning(mcp_servers),
+    into=McpServer,
+)
+DELETE = Statement(
+    delete(mcp_servers).where(
+        mcp_servers.c.owner_id == bindparam("owner"), mcp_servers.c.id == bindparam("server_id")
+    )
+)
+TOOLS_OWN = Statement(
+    _OFFERED.where(mcp_tools.c.owner_id == bindparam("owner")).order_by(*_IN_ORDER),
+    into=OfferedTool,
+)
+TOOLS_ALL = Statement(_OFFERED.order_by(*_IN_ORDER), into=OfferedTool)
+TOOLS_NAMED = Statement(
+    _OFFERED.where(
+        mcp_tools.c.owner_id == bindparam("owner"),
+        mcp_tools.c.name.in_(bindparam("names", expanding=True)),
+    ).order_by(*_IN_ORDER),
+    into=OfferedTool,
+)
+NAMES = Statement(
+    select(mcp_tools.c.server_id, mcp_tools.c.remote_name, mcp_tools.c.name).where(
+        mcp_tools.c.owner_id == bindparam("owner")
+    )
+)
+CLEAR = Statement(delete(mcp_tools).where(mcp_tools.c.server_id == bindparam("of_server")))
+INSERT_TOOL = Statement(insert(mcp_tools))
+
+
+class McpStore:
+    """MCP servers and their tools over a Database, the oldest server first, tools in their
+    server's order. Tools of disabled servers are not listed.
+
+    Units raise NoSuchRow("mcp_server") where the owner has no such server,
+    Duplicate("uq_mcp_servers_owner_name") and Duplicate("uq_mcp_tools_owner_name").
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, server_id: str) -> McpServer | None:
+        """Any account's server."""
+        return await self._database.read_one(FIND(server_id=server_id))
+
+    async def find_own(self, owner: str, name: str) -> McpServer | None:
+        return await self._database.read_one(FIND_OWN(owner=owner, server_name=name))
+
+    async def find_named(self, name: str) -> Sequence[McpServer]:
+        """Every account's servers of that name, at most two."""
+        return await self._database.scan(FIND_NAMED(server_name=name))
+
+    async def list_own(self, owner: str) -> Sequence[McpServer]:
+        return await self._database.read(LIST_OWN(owner=owner))
+
+    async def list_all(self) -> Sequence[McpServer]:
+        return await self._database.scan(LIST_ALL())
+
+    async def tools_own(self, owner: str) -> Sequence[OfferedTool]:
+        return await self._database.read(TOOLS_OWN(owner=owner))
+
+    async def tools_all(self) -> Sequence[OfferedTool]:
+        return await self._database.scan(TOOLS_ALL())
+
+    async def tools_named(self, owner: str, names: Sequence[str]) -> Sequence[OfferedTool]:
+        """Those of the owner's tools that have one of these names."""
+        return await self._database.read(TOOLS_NAMED(owner=owner, names=list(names)))
+
+    def count(self, owner: str) -> Unit[int]:
+        rows = yield COUNT(owner=owner)
+        count: int = rows[0][0]
+        return count
+
+    def insert(self, server: McpServer) -> Unit[None]:
+        yield INSERT(**msgspec.structs.asdict(server))
+
+    def lock(self, server_id: str) -> Unit[McpServer | None]:
+        """Any account's server, locked until the unit ends."""
+        rows = yield LOCK(server_id=server_id)
+        return rows[0] if rows else None
+
+    def names(self, owner: str) -> Unit[Mapping[tuple[str, str], str]]:
+        """What the owner's tools are called, by server and the server's own name, those of
+        disabled servers too."""
+        rows = yield NAMES(owner=owner)
+        return {(server_id, remote): name for server_id, remote, name in rows}
+
+    def refreshed(self, server_id: str, *, disabled: bool, now: float) -> Unit[McpServer]:
+        """Note that the server was asked, and whether it answered."""
+        rows = yield REFRESHED(server_id=server_id, is_disabled=disabled, now=now)
+        if not rows:
+            raise NoSuchRow("mcp_server")
+        server: McpServer = rows[0]
+        return server
+
+    def put_tools(self, server_id: str, tools: Sequence[McpTool]) -> Unit[None]:
+        """These are the server's tools now, in place of those before."""
+        yield CLEAR(of_server=server_id)
+        if tools:
+            yield INSERT_TOOL.many([msgspec.structs.asdict(tool) for tool in tools])
+
+    def delete(self, owner: str, server_id: str) -> Unit[None]:
+        """Its tools go with it."""
+        if not (yield DELETE(owner=owner, server_id=server_id)):
+            raise NoSuchRow("mcp_server")
