@@ -63,6 +63,18 @@ class OutboundTooLarge(OutboundError):
     """The answer is larger than the caller allows, as sent or once decompressed."""
 
 
+class McpError(GatewayError):
+    """An MCP server did not do what was asked of it."""
+
+
+class McpUnreachable(McpError):
+    """The server may not be reached, does not answer, or does not speak the protocol."""
+
+
+class McpFailed(McpError):
+    """The server answered with an error of the protocol; the text is the server's own."""
+
+
 class MailFailed(GatewayError):
     """The mail was not handed over: neither to the SMTP server nor to the outbox."""
 

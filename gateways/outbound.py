@@ -144,6 +144,28 @@ class Outbound:
             )
         return client
 
+    def session(
+        self, purpose: str, *, headers: Mapping[str, str], timeout: float, max_bytes: int
+    ) -> "httpx2.AsyncClient":
+        """A client of its own for one conversation with one server: its headers, credentials
+        among them, and its cookies are nobody else's. The caller closes it.
+
+        As `client`, but an answer is at most `max_bytes` long, and each wait at most `timeout`
+        seconds.
+        """
+        import httpx2
+
+        from gateways.outbound_transport import Transport
+
+        return httpx2.AsyncClient(
+            transport=Transport(self, purpose, max_bytes=max_bytes),
+            headers={"user-agent": USER_AGENT, "accept-encoding": "identity", **headers},
+            timeout=httpx2.Timeout(timeout, connect=CONNECT_S),
+            max_redirects=MAX_REDIRECTS,
+            follow_redirects=False,
+            trust_env=False,
+        )
+
     async def check(self, purpose: str, url: str) -> None:
         """Refuse at save what would be refused at use. Raises OutboundRefused, OutboundFailed
         (the name has no address)."""

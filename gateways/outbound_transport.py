@@ -17,9 +17,10 @@ from gateways.outbound import MAX_BYTES, Outbound, parse
 class Transport(httpx2.AsyncBaseTransport):
     """httpx2's transport over a connection pool whose connections go through the door."""
 
-    def __init__(self, outbound: Outbound, purpose: str) -> None:
+    def __init__(self, outbound: Outbound, purpose: str, *, max_bytes: int = MAX_BYTES) -> None:
         self._outbound = outbound
         self._purpose = purpose
+        self._max_bytes = max_bytes
         self._pool: httpcore2.AsyncConnectionPool | None = None
 
     def _connections(self) -> httpcore2.AsyncConnectionPool:
@@ -52,7 +53,7 @@ class Transport(httpx2.AsyncBaseTransport):
             )
         except _CORE_ERRORS as error:
             raise _as_httpx2(error) from error
-        stream = _Capped(response)
+        stream = _Capped(response, self._max_bytes)
         answer = httpx2.Response(
             response.status,
             headers=response.headers,
@@ -80,18 +81,19 @@ def _as_httpx2(error: Exception) -> httpx2.HTTPError:
 
 
 class _Capped(httpx2.AsyncByteStream):
-    """A body that ends in OutboundTooLarge beyond MAX_BYTES."""
+    """A body that ends in OutboundTooLarge beyond `max_bytes`."""
 
-    def __init__(self, response: httpcore2.Response) -> None:
+    def __init__(self, response: httpcore2.Response, max_bytes: int) -> None:
         self._response = response
+        self._max_bytes = max_bytes
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        left = MAX_BYTES
+        left = self._max_bytes
         try:
             async for piece in self._response.aiter_stream():
                 left -= len(piece)
                 if left < 0:
-                    raise OutboundTooLarge(f"the answer is larger than {MAX_BYTES} bytes")
+                    raise OutboundTooLarge(f"the answer is larger than {self._max_bytes} bytes")
                 yield piece
         except _CORE_ERRORS as error:
             raise _as_httpx2(error) from error

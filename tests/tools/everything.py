@@ -1,0 +1,115 @@
+"""A real MCP server, run as a process: `python everything.py streamable_http|sse`. It prints the
+port it listens on. With a key as second argument it answers 401 to anyone else."""
+
+import asyncio
+import os
+import socket
+import sys
+from typing import Annotated, Any
+
+import uvicorn
+from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.transport_security import TransportSecuritySettings
+from pydantic import BaseModel, Field
+
+server = MCPServer("everything", log_level="ERROR")
+SECURITY = TransportSecuritySettings(enable_dns_rebinding_protection=False)
+
+
+class Weather(BaseModel):
+    city: str
+    degrees: float
+
+
+@server.tool()
+def add(a: int, b: Annotated[int, Field(le=1000)]) -> int:
+    """Adds two numbers."""
+    calls.append("add")
+    return a + b
+
+
+@server.tool()
+def weather(city: str) -> Weather:
+    """Tells the weather of a city."""
+    return Weather(city=city, degrees=21.5)
+
+
+@server.tool(structured_output=False)
+def echo(text: str) -> str:
+    """Says it again."""
+    return text
+
+
+@server.tool()
+def fail(reason: str) -> str:
+    """Does not work."""
+    raise ToolError(reason)
+
+
+@server.tool(structured_output=False)
+async def wait(seconds: float) -> str:
+    """Takes its time."""
+    calls.append("wait")
+    await asyncio.sleep(seconds)
+    return "waited"
+
+
+@server.tool(structured_output=False)
+def huge(size: int) -> str:
+    """Says much."""
+    return "x" * size
+
+
+@server.tool()
+def die() -> str:
+    """Ends the server in the middle of the call."""
+    os._exit(9)
+
+
+@server.tool(structured_output=False)
+def count() -> str:
+    """How often add and wait were called."""
+    return str(len(calls))
+
+
+@server.tool(name="odd name/with.dots — 数", structured_output=False)
+def odd() -> str:
+    """A name that no model takes."""
+    return "odd"
+
+
+@server.tool(name="calculator", structured_output=False)
+def calculator() -> str:
+    """Has the name of a built-in tool."""
+    return "not the built-in"
+
+
+calls: list[str] = []
+
+
+def guarded(app: Any, key: str) -> Any:
+    """401 without the key."""
+
+    async def asked(scope: Any, receive: Any, send: Any) -> None:
+        given = dict(scope.get("headers", ())).get(b"authorization", b"").decode()
+        if scope["type"] == "http" and given != f"Bearer {key}":
+            await send({"type": "http.response.start", "status": 401, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        await app(scope, receive, send)
+
+    return asked
+
+
+def main() -> None:
+    kind, key = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else ""
+    made = server.sse_app if kind == "sse" else server.streamable_http_app
+    app: Any = made(transport_security=SECURITY)
+    listening = socket.create_server(("127.0.0.1", 0), backlog=64)
+    print(listening.getsockname()[1], flush=True)
+    config = uvicorn.Config(guarded(app, key) if key else app, log_level="error")
+    asyncio.run(uvicorn.Server(config).serve(sockets=[listening]))
+
+
+main()
