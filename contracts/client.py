@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
@@ -113,22 +113,28 @@ class Client:
         query: Mapping[str, Any] | str | None = None,
         body: Any = ABSENT,
         content: bytes | None = None,
+        files: Sequence[tuple[str, tuple[str, bytes]]] = (),
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
         """Send one request and judge what comes back. Raises BrokenContract.
 
-        `body` is sent as JSON, `content` as it stands.
+        `body` is sent as JSON, `content` as it stands, `files` as a form beside the fields of
+        `body`: (field, (name, bytes)).
         """
         operation = self.contract.operations[operation_id]
         sent = {**({"authorization": f"Bearer {self.token}"} if self.token else {})}
-        if body is not ABSENT:
+        fields: dict[str, Any] | None = None
+        if files:
+            fields = {} if body is ABSENT else body
+        elif body is not ABSENT:
             content = json.dumps(body).encode()
             sent["content-type"] = "application/json"
         request = requests.Request(
             operation.method,
             self.url(operation, path, query),
             headers={**sent, **(headers or {})},
-            data=content,
+            data=content if fields is None else fields,
+            files=files or None,
         ).prepare()
         # requests would undo the encoding of unreserved characters, which the test may be about
         request.url = self.url(operation, path, query)

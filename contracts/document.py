@@ -45,6 +45,11 @@ class Operation(NamedTuple):
         return not self.public and self.method != "GET" and self.effect == "write"
 
     @property
+    def form(self) -> bool:
+        """Whether a body is a form with files."""
+        return "multipart/form-data" in self.media
+
+    @property
     def keyed(self) -> bool:
         """Whether `Idempotency-Key` is honoured."""
         return any(parameter.name == "Idempotency-Key" for parameter in self.parameters)

@@ -1,16 +1,22 @@
 """What the suite does in the sage contract: accounts, things that accounts own, and per operation
 a request that succeeds."""
 
+import base64
 import itertools
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from contracts.client import ABSENT, Client
 from contracts.running import Started
 
 PASSWORD = "StrongPassword123"
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+"""A picture of one pixel."""
 _NUMBERS = itertools.count(1)
 _RUN = os.urandom(3).hex()
 
@@ -43,6 +49,7 @@ class Request(NamedTuple):
     path: Mapping[str, str] = {}
     query: Mapping[str, Any] = {}
     body: Any = ABSENT
+    files: Sequence[tuple[str, tuple[str, bytes]]] = ()
 
 
 class World:
@@ -139,6 +146,11 @@ class World:
         body = {"version": f"1.{next(_NUMBERS)}.0-{_RUN}"}
         return _one(self.admin.client.call("version_create", body=body), "version")
 
+    def published(self, account: Account, name: str = "a.png", content: bytes = PNG) -> str:
+        """The public address of an uploaded file."""
+        files = [("file", (name, content))]
+        return _one(account.client.call("oss_create", files=files), "url")
+
     def user(self) -> str:
         """The id of an account that may be deleted."""
         body = {"username": unique("leaving"), "password": PASSWORD}
@@ -170,6 +182,13 @@ DRAFT = {
     "availableTools": [],
 }
 """An agent's draft, as a model writes it."""
+
+
+def address_of(url: str) -> dict[str, str]:
+    """The path parameters in the public address of a file."""
+    *_, link, name = urlsplit(url).path.split("/")
+    return {"link": link, "file_name": unquote(name)}
+
 
 Making = Callable[[World, Account], Request]
 
@@ -252,6 +271,12 @@ SUCCEEDING: Mapping[str, Making] = {
     "version_import_github": _plain("version_import_github"),
     "version_delete": lambda world, account: Request(
         "version_delete", {"version_str": world.version()}
+    ),
+    "oss_create": lambda world, account: Request(
+        "oss_create", body={"path": "uploads/images"}, files=[("file", ("example.png", PNG))]
+    ),
+    "oss_download": lambda world, account: Request(
+        "oss_download", address_of(world.published(account))
     ),
     "auth_send_code": _send_code("auth_send_code"),
     "auth_send_code_compat": _send_code("auth_send_code_compat"),
@@ -338,5 +363,6 @@ def send(client: Client, request: Request, **changes: Any) -> Any:
         path=changed.path,
         query=changed.query,
         body=changed.body,
+        files=changed.files,
         headers=headers,
     )

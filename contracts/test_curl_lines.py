@@ -17,7 +17,7 @@ import pytest
 from contracts import curl_lines
 from contracts.conftest import URL
 from contracts.document import HERE, load
-from contracts.sage import PASSWORD, Account, World, unique
+from contracts.sage import PASSWORD, PNG, Account, World, unique
 
 ALICE = "alice"
 SERVER = "http://127.0.0.1:8000"
@@ -51,8 +51,11 @@ NOT_BUILT = [(row[0], int(row[1]), row[2]) for row in table("curl_lines_not_buil
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the commands run, so that cookies.txt goes from one to the next."""
-    return tmp_path_factory.mktemp("curl")
+    """Where the commands run, so that cookies.txt goes from one to the next; the files that the
+    document's lines send lie there."""
+    made = tmp_path_factory.mktemp("curl")
+    (made / "example.png").write_bytes(PNG)
+    return made
 
 
 @pytest.fixture(scope="module")

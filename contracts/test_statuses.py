@@ -9,6 +9,7 @@ from contracts.client import Client, Reply
 from contracts.conftest import URL
 from contracts.document import Operation, load
 from contracts.reach import BY_FAULT
+from contracts.running import SETTINGS
 from contracts.sage import PASSWORD, SUCCEEDING, Account, Request, World, address, send, unique
 
 CONTRACT = load("sage", URL)
@@ -80,6 +81,8 @@ def raw(world: World, operation: Operation, content: bytes, media: str) -> Reply
 
 def unusable(world: World, operation: Operation) -> Reply:
     """Not JSON; a key that is none; a query that does not decode."""
+    if operation.form:
+        return raw(world, operation, b"--x\r\n", "multipart/form-data")
     if operation.media:
         return raw(world, operation, b'{"a": 1, "a": 2}', "application/json")
     client, request = prepared(world, operation)
@@ -136,6 +139,8 @@ def wrong_media(world: World, operation: Operation) -> Reply:
 def invalid(world: World, operation: Operation) -> Reply:
     """A body, a query or a path that breaks its schema."""
     client, request = prepared(world, operation)
+    if operation.form:
+        return send(client, request, files=[("no such field", ("a", b"a"))])
     if operation.media:
         return send(client, request, body=[])
     for parameter in operation.parameters:
@@ -223,10 +228,22 @@ def test_throttled_guesses(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "operation_id", [each.id for each in CONTRACT.operations.values() if each.media]
+    "operation_id",
+    [each.id for each in CONTRACT.operations.values() if "application/json" in each.media],
 )
 def test_too_large(operation_id: str, world: World) -> None:
     """A body beyond 1 MiB is refused before it is read."""
     operation = CONTRACT.operations[operation_id]
     large = b'{"a": "' + b"x" * (1024 * 1024) + b'"}'
     assert raw(world, operation, large, "application/json").status == 413
+
+
+@pytest.mark.parametrize(
+    "operation_id", [each.id for each in CONTRACT.operations.values() if each.form]
+)
+def test_a_file_too_large(operation_id: str, world: World) -> None:
+    """Nor is a file beyond the server's limit (the suite's own server has a small one)."""
+    client, request = prepared(world, CONTRACT.operations[operation_id])
+    [(field, (name, _)), *_] = request.files
+    large = b"x" * (int(SETTINGS["FILE_MAX"]) + 1 if not URL else 100 * 1024 * 1024 + 1)
+    assert send(client, request, files=[(field, (name, large))]).status == 413

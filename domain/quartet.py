@@ -5,6 +5,7 @@ import msgspec
 from domain.agents import Agents
 from domain.conversations import Conversations
 from domain.drafting import Drafting
+from domain.files import Files
 from domain.identity.identity import Identity
 from domain.identity.registration import Registration
 from domain.probing import Probing
@@ -31,3 +32,4 @@ class Quartet(msgspec.Struct, frozen=True):
     runs: Runs
     usage: Usage
     versions: Versions
+    files: Files

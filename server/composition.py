@@ -6,7 +6,7 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from domain.accounts import Accounts, accounts
 from domain.agents import Agents
 from domain.drafting import Drafting
+from domain.files import Files
 from domain.identity.policy import IdentityPolicy
 from domain.model_choice import ModelChoices
 from domain.probing import Probing
@@ -26,6 +27,7 @@ from domain.runs.life import RunPolicy
 from domain.runs.liveness import EMBEDDED as ALONE
 from domain.tools import built_in
 from domain.turn.plan import LoopLimits
+from domain.turn.images import loader
 from domain.versions import Versions
 from gateways.github import Releases
 from gateways.mail import Mail, SmtpServer
@@ -51,9 +53,11 @@ from server.signing import signing_key
 from storage.agents import AgentStore
 from storage.database import Database, StorageError
 from storage.events import EventLog
+from storage.files import FileStore
 from storage.idempotency import IdempotencyStore
 from storage.lock import DirectoryLock
 from storage.migrating import migrate
+from storage.objects import open_objects
 from storage.opening import open_database
 from storage.providers import ProviderStore
 from storage.versions import VersionStore
@@ -206,6 +210,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
 
     quartet, turning = _quartet(settings, stack, database, log, box, outbound, parts)
     parts.users.on_leaving(quartet.conversations.erase_all)
+    parts.users.on_leaving(quartet.files.erase_all)
     await turning.liveness.launch()
     stack.push_async_callback(turning.liveness.close)
     idempotency = Idempotency(
@@ -307,6 +312,14 @@ def _quartet(
     agents = Agents(
         database, AgentStore(database), provider_store, log, embedded=frozenset(EMBEDDED_MODELS)
     )
+    files = Files(
+        database,
+        FileStore(database),
+        log,
+        cache(partial(open_objects, settings.object_store_url, settings.data)),
+        base_url=settings.base_url,
+        clock=time.time,
+    )
     process_id = ALONE if settings.embedded else str(uuid.uuid4())
     place = JobsPlace.beside(settings.data) if settings.embedded else JobsPlace(_jobs_url(settings))
     turning = assemble(
@@ -315,7 +328,7 @@ def _quartet(
         agents=agents,
         choices=choices,
         tools=tools,
-        outbound=outbound,
+        load_image=loader(outbound, files),
         workflows=Workflows(place, process_id),
         policy=RunPolicy(
             loops=LoopLimits(settings.max_loop_count, settings.max_loop_cap),
@@ -337,6 +350,7 @@ def _quartet(
         conversations=turning.conversations,
         runs=turning.runs,
         usage=turning.usage,
+        files=files,
         versions=Versions(
             database,
             VersionStore(database),

@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     web_search_key: SecretStr | None = None
 
     github_api_url: str = "https://api.github.com"
-    github_repository: str = Field("", pattern=r"^([A-Za-z0-9-]+/[A-Za-z0-9._-]+)?$")
+    github_repository: str = Field(default="", pattern=r"^([A-Za-z0-9-]+/[A-Za-z0-9._-]+)?$")
 
     # --- operations -------------------------------------------------------------------------
     log_level: str = "info"

@@ -10,10 +10,9 @@ from domain.runs.life import RunPolicy, Runs
 from domain.runs.liveness import Liveness, Pace
 from domain.runs.reconciler import Reconciler
 from domain.tools import Tools
-from domain.turn.images import loader
+from domain.turn.images import LoadImage
 from domain.turn.loop import Parts
 from domain.usage import Usage
-from gateways.outbound import Outbound
 from gateways.workflows import Workflows
 from storage.conversations import ConversationStore
 from storage.database import Database
@@ -39,7 +38,7 @@ def assemble(
     agents: Agents,
     choices: ModelChoices,
     tools: Tools,
-    outbound: Outbound,
+    load_image: LoadImage,
     workflows: Workflows,
     policy: RunPolicy,
     process_id: str,
@@ -69,7 +68,7 @@ def assemble(
         endings=endings,
         choices=choices,
         tools=tools,
-        load_image=loader(outbound),
+        load_image=load_image,
         process_id=process_id,
     )
     runs = Runs(parts, conversations, agents, workflows, policy)

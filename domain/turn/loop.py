@@ -7,7 +7,7 @@ not ended does not call again (calls that may be repeated aside) and ends the ru
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from domain.model_choice import ModelChoices, Resolved
 from domain.runs.ending import MESSAGE_TYPES, Endings, changed
 from domain.tools import ToolFailed, Tools
 from domain.turn import workflow_tools
+from domain.turn.images import LoadImage
 from domain.turn.plan import Plan
 from domain.turn.prompt import APART, conversation_messages, system_message, within
 from domain.turn.telling import (
@@ -76,9 +77,6 @@ REASONS: dict[type[ModelError], str] = {
     ModelMalformed: "model_malformed",
 }
 INTERRUPTED = "interrupted_by_restart"
-
-LoadImage = Callable[[str], Awaitable[str]]
-"""The `data:` URL of an image at an address. Raises GatewayError."""
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -312,8 +310,9 @@ class Turn:
         url: str = part["image_url"]["url"]
         if url.startswith("data:"):
             return url
+        assert self._run is not None
         try:
-            return await self._parts.load_image(url)
+            return await self._parts.load_image(self._run.owner_id, url)
         except GatewayError as error:
             raise ModelRefused(400, f"an image could not be read: {error}") from None
 

@@ -371,6 +371,10 @@ class PromptOptimizeRequest(Struct, kw_only=True):
     optimization_goal: str | None | UnsetType = UNSET
 
 
+class PublishedFile(Struct, kw_only=True):
+    url: str
+
+
 class RegisterRequest(Struct, kw_only=True):
     username: str
     password: str

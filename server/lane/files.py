@@ -5,30 +5,15 @@ import re
 import unicodedata
 from urllib.parse import quote
 
+from domain.file_names import safe_name
 from handlers.wire import File
 
 INLINE = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 """What a browser may show: images that hold no script."""
 
-NAME_MAX = 150
 SANDBOX = (b"content-security-policy", b"sandbox; default-src 'none'; frame-ancestors 'none'")
-_UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\"<>|:*?%;]')
 _ATTRIBUTE_CHARACTERS = "!#$&+-.^_`|~"
 """Beside letters and digits, what RFC 8187 §3.2.1 leaves as it is."""
-
-
-def safe_name(name: str) -> str:
-    """A file name as it may be shown and saved: one segment, no control or formatting characters,
-    no leading or trailing dot; "file" when nothing is left."""
-    kept = "".join(
-        "_" if unicodedata.category(each) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp") else each
-        for each in unicodedata.normalize("NFC", name)
-    )
-    kept = _UNSAFE.sub("_", kept).strip(". ")
-    if len(kept) > NAME_MAX:
-        stem, dot, ending = kept.rpartition(".")
-        kept = stem[: NAME_MAX - 12] + dot + ending[:11] if dot and stem else kept[:NAME_MAX]
-    return kept.strip(". ") or "file"
 
 
 def disposition(name: str, *, inline: bool) -> bytes:

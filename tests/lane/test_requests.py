@@ -8,8 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
+from domain.file_names import safe_name
 from server.app import Application
-from server.lane.files import disposition, safe_name
+from server.lane.files import disposition
 from tests.lane import shop
 from tests.lane.conftest import application, contract
 

@@ -18,6 +18,7 @@ from domain.runs.assembly import Assembled, assemble
 from domain.runs.life import RunPolicy
 from domain.runs.liveness import EMBEDDED, Pace
 from domain.tools import built_in
+from domain.turn.images import loader
 from domain.turn.plan import TurnRequest
 from gateways.models.model import Capabilities
 from gateways.models.script import ScriptModel
@@ -173,7 +174,7 @@ async def world(
         agents=agents,
         choices=choices,
         tools=built_in(WebPages(outbound), WebSearch(outbound, web_search_url)),
-        outbound=outbound,
+        load_image=loader(outbound),
         workflows=Workflows(place, process_id, version),
         policy=policy or RunPolicy(),
         process_id=process_id,

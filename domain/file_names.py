@@ -1,0 +1,24 @@
+"""Names of files: text that people chose, made safe to show, to save under and to put into a URL.
+
+No path of this server is ever made of one.
+"""
+
+import re
+import unicodedata
+
+NAME_MAX = 150
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\"<>|:*?%;]')
+
+
+def safe_name(name: str) -> str:
+    """A file name as it may be shown and saved: one segment, no control or formatting characters,
+    no leading or trailing dot; "file" when nothing is left."""
+    kept = "".join(
+        "_" if unicodedata.category(each) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp") else each
+        for each in unicodedata.normalize("NFC", name)
+    )
+    kept = _UNSAFE.sub("_", kept).strip(". ")
+    if len(kept) > NAME_MAX:
+        stem, dot, ending = kept.rpartition(".")
+        kept = stem[: NAME_MAX - 12] + dot + ending[:11] if dot and stem else kept[:NAME_MAX]
+    return kept.strip(". ") or "file"
