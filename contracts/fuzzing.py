@@ -172,6 +172,8 @@ class Things:
             "provider_id": world.provider,
             "llm_provider_id": world.provider,
             "session_id": world.conversation,
+            "kdb_id": world.knowledge_base,
+            "doc_id": world.document,
             "version_str": lambda _: world.version(),
         }
 
@@ -181,6 +183,8 @@ class Things:
         for name, value in case.path_parameters.items():
             if name in self._makers and isinstance(value, str) and seed % 4:
                 case.path_parameters[name] = self._thing(name, account, case)
+        if isinstance(case.query, dict) and case.query.get("kdb_id") and seed % 4:
+            case.query["kdb_id"] = self._thing("kdb_id", account, case)
         key = case.headers.get("Idempotency-Key") if case.headers else None
         if isinstance(key, str) and re.fullmatch(r"[!-~]{1,255}", key):
             case.headers["Idempotency-Key"] = unique("key")
@@ -206,7 +210,7 @@ class Things:
     ) -> Any:
         """In place of a value of the right form, one that the server can do something with."""
         if isinstance(value, str) and value:
-            if name in ("agent_id", "llm_provider_id"):
+            if name in ("agent_id", "llm_provider_id", "kdb_id"):
                 return self._thing(name, account, case)
             if name == "user_id" and "messages" in body:
                 return account.user_id

@@ -151,6 +151,24 @@ class World:
         files = [("file", (name, content))]
         return _one(account.client.call("oss_create", files=files), "url")
 
+    def knowledge_base(self, account: Account) -> str:
+        """A new, empty knowledge base's id."""
+        body = {"name": unique("base"), "type": "rag"}
+        return _one(account.client.call("knowledge_base_create", body=body), "kdb_id")
+
+    def task(self, account: Account) -> tuple[str, str]:
+        """A new knowledge base with one document; its id and that of the document's task."""
+        base = self.knowledge_base(account)
+        request = uploaded(base)
+        return base, _one(send(account.client, request), "taskId")
+
+    def document(self, account: Account) -> str:
+        """A new document's id."""
+        base, _ = self.task(account)
+        listed = account.client.call("knowledge_document_list", query={"kdb_id": base})
+        found: str = listed.data["list"][0]["id"]
+        return found
+
     def user(self) -> str:
         """The id of an account that may be deleted."""
         body = {"username": unique("leaving"), "password": PASSWORD}
@@ -160,6 +178,16 @@ class World:
 def said(text: str) -> list[dict[str, str]]:
     """A chat's messages: one, of the user."""
     return [{"role": "user", "content": text}]
+
+
+def uploaded(base_id: str, name: str = "login.md", **fields: str) -> Request:
+    """A form that takes one file into a knowledge base."""
+    content = b"# Login\n\nA login gives an access token."
+    return Request(
+        "knowledge_document_upload",
+        body={"kdb_id": base_id, **fields},
+        files=[("files", (name, content))],
+    )
 
 
 def scripted(value: Any) -> str:
@@ -247,6 +275,21 @@ def _published(operation_id: str) -> Making:
     def make(world: World, account: Account) -> Request:
         world.version()
         return Request(operation_id)
+
+    return make
+
+
+def _of_base(operation_id: str, place: str = "body", **more: Any) -> Making:
+    """A request that names a knowledge base of the caller's in its body or its query."""
+    return lambda world, account: Request(
+        operation_id, **{place: {"kdb_id": world.knowledge_base(account), **more}}
+    )
+
+
+def _of_task(operation_id: str, place: str) -> Making:
+    def make(world: World, account: Account) -> Request:
+        base, task = world.task(account)
+        return Request(operation_id, **{place: {"kdb_id": base, "task_id": task}})
 
     return make
 
@@ -349,6 +392,25 @@ SUCCEEDING: Mapping[str, Making] = {
     "share_delete": _on("share_delete", "session_id", World.conversation),
     "share_list_messages": _on("share_list_messages", "session_id", World.share),
     "session_interrupt": _on("session_interrupt", "session_id", World.conversation),
+    "knowledge_base_create": lambda world, account: Request(
+        "knowledge_base_create", body={"name": unique("base"), "type": "rag"}
+    ),
+    "knowledge_base_update": _of_base("knowledge_base_update", name="Renamed"),
+    "knowledge_base_get": _of_base("knowledge_base_get", "query"),
+    "knowledge_base_retrieve": _of_base("knowledge_base_retrieve", query="How does login work?"),
+    "knowledge_base_list": _plain("knowledge_base_list", query={"page_size": 3}),
+    "knowledge_base_delete": _on("knowledge_base_delete", "kdb_id", World.knowledge_base),
+    "knowledge_base_clear": _of_base("knowledge_base_clear"),
+    "knowledge_base_redo": _of_base("knowledge_base_redo"),
+    "knowledge_document_list": _of_base("knowledge_document_list", "query", query_status="0,2"),
+    "knowledge_document_get": _on("knowledge_document_get", "doc_id", World.document),
+    "knowledge_document_upload": lambda world, account: uploaded(
+        world.knowledge_base(account), override="true"
+    ),
+    "knowledge_document_delete": _on("knowledge_document_delete", "doc_id", World.document),
+    "knowledge_document_redo": _on("knowledge_document_redo", "doc_id", World.document),
+    "knowledge_document_check_task": _of_task("knowledge_document_check_task", "query"),
+    "knowledge_document_redo_task": _of_task("knowledge_document_redo_task", "body"),
     "session_check_tasks": _on("session_check_tasks", "session_id", World.conversation),
 }
 """operationId → a request of the account's that the operation answers with its success."""

@@ -55,6 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     document's lines send lie there."""
     made = tmp_path_factory.mktemp("curl")
     (made / "example.png").write_bytes(PNG)
+    (made / "README.md").write_text("# Read me\n\nA login gives an access token.\n")
     return made
 
 
@@ -72,6 +73,7 @@ def names(world: World, alice: Account) -> Iterator[dict[str, str]]:
     yield {
         "{EMAIL}": f"{unique('user')}@example.com",
         "{AGENT}": world.agent(alice),
+        "{KDB}": world.knowledge_base(alice),
     }
     for agent in alice.client.call("agent_list").data:
         alice.client.call("agent_delete", path={"agent_id": agent["id"]})

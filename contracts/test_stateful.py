@@ -21,6 +21,7 @@ GROUPS = {
     "providers": ("LLM Provider",),
     "conversations": ("Conversation", "Share"),
     "accounts": ("User",),
+    "knowledge": ("Knowledge Base",),
     "versions": ("Version",),
 }
 CONTRACT = load("sage", URL)

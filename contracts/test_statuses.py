@@ -10,7 +10,17 @@ from contracts.conftest import URL
 from contracts.document import Operation, load
 from contracts.reach import BY_FAULT
 from contracts.running import SETTINGS
-from contracts.sage import PASSWORD, SUCCEEDING, Account, Request, World, address, send, unique
+from contracts.sage import (
+    PASSWORD,
+    SUCCEEDING,
+    Account,
+    Request,
+    World,
+    address,
+    send,
+    unique,
+    uploaded,
+)
 
 CONTRACT = load("sage", URL)
 DECLARED = [
@@ -143,6 +153,8 @@ def invalid(world: World, operation: Operation) -> Reply:
         return send(client, request, files=[("no such field", ("a", b"a"))])
     if operation.media:
         return send(client, request, body=[])
+    if any(each.place == "query" and each.required for each in operation.parameters):
+        return send(client, request, query={})
     for parameter in operation.parameters:
         if parameter.place == "query" and {"enum", "minimum"} & parameter.schema.keys():
             return send(client, request, query={parameter.name: "no such value"})
@@ -199,6 +211,21 @@ def _no_version(world: World, operation: Operation) -> Reply:
     return world.anonymous.call(operation.id)
 
 
+def _nowhere(**more: str) -> Way:
+    """A knowledge base that does not exist, in a query or a body."""
+
+    def way(world: World, operation: Operation) -> Reply:
+        place = "query" if operation.method == "GET" else "body"
+        named = {"kdb_id": unique("nowhere"), **more}
+        return send(world.owner.client, Request(operation.id, **{place: named}))
+
+    return way
+
+
+def _upload_nowhere(world: World, operation: Operation) -> Reply:
+    return send(world.owner.client, uploaded(unique("nowhere")))
+
+
 PARTICULAR: dict[tuple[str, int], Way] = {
     ("version_check", 404): _no_version,
     **{
@@ -209,6 +236,20 @@ PARTICULAR: dict[tuple[str, int], Way] = {
     **{(name, 409): _name_taken for name in ("auth_register", "auth_register_compat")},
     **{(name, 401): _wrong_password for name in ("auth_login", "auth_login_compat")},
     ("user_delete", 404): _no_such_user,
+    **{
+        (name, 404): _nowhere()
+        for name in (
+            "knowledge_base_get",
+            "knowledge_base_update",
+            "knowledge_base_clear",
+            "knowledge_base_redo",
+            "knowledge_document_list",
+        )
+    },
+    ("knowledge_base_retrieve", 404): _nowhere(query="Where?"),
+    ("knowledge_document_check_task", 404): _nowhere(task_id="none"),
+    ("knowledge_document_redo_task", 404): _nowhere(task_id="none"),
+    ("knowledge_document_upload", 404): _upload_nowhere,
     **{(name, 404): _no_such_agent for name in ("chat_create", "chat_stream", "chat_stream_web")},
 }
 

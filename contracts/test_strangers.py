@@ -13,7 +13,17 @@ import pytest
 from contracts.client import ABSENT, Client, Reply
 from contracts.conftest import URL
 from contracts.document import load
-from contracts.sage import PASSWORD, SUCCEEDING, Account, Request, World, said, send, unique
+from contracts.sage import (
+    PASSWORD,
+    SUCCEEDING,
+    Account,
+    Request,
+    World,
+    said,
+    send,
+    unique,
+    uploaded,
+)
 
 CONTRACT = load("sage", URL)
 ID = re.compile(r"(^|_)ids?$")
@@ -79,6 +89,10 @@ def _agent(**named: Callable[[str], Any]) -> Callable[[str], Request]:
     )
 
 
+def _base(operation_id: str, place: str, **more: str) -> Callable[[str], Request]:
+    return lambda id_: Request(operation_id, **{place: {"kdb_id": id_, **more}})
+
+
 def same(id_: str) -> str:
     return id_
 
@@ -116,6 +130,37 @@ HIDDEN = [
             "session_check_tasks",
             "chat_resume",
         )
+    ),
+    _path("knowledge_base_delete", "kdb_id", World.knowledge_base),
+    *(
+        _path(name, "doc_id", World.document)
+        for name in ("knowledge_document_get", "knowledge_document_delete")
+    ),
+    _path("knowledge_document_redo", "doc_id", World.document),
+    *(
+        Given(name, "query", "kdb_id", World.knowledge_base, _base(name, "query", **more))
+        for name, more in {
+            "knowledge_base_get": {},
+            "knowledge_document_list": {},
+            "knowledge_document_check_task": {"task_id": "none"},
+        }.items()
+    ),
+    *(
+        Given(name, "body", "kdb_id", World.knowledge_base, _base(name, "body", **more))
+        for name, more in {
+            "knowledge_base_update": {"name": "stolen"},
+            "knowledge_base_retrieve": {"query": "What is there?"},
+            "knowledge_base_clear": {},
+            "knowledge_base_redo": {},
+            "knowledge_document_redo_task": {"task_id": "none"},
+        }.items()
+    ),
+    Given(
+        "knowledge_document_upload",
+        "body",
+        "kdb_id",
+        World.knowledge_base,
+        uploaded,
     ),
     Given(
         "chat_resume",
@@ -266,6 +311,14 @@ OPEN = {
     ("agent_replace", "availableSubAgentIds"): "the check of agent_create",
     ("agent_set_grants", "user_ids"): "every account may be named: /api/user/options lists them",
     ("user_delete", "user_id"): "for administrators, who see every account",
+    **{
+        (name, "task_id"): "looked for within the base that kdb_id names"
+        for name in (
+            "knowledge_document_list",
+            "knowledge_document_check_task",
+            "knowledge_document_redo_task",
+        )
+    },
     **{
         (name, field): reason
         for name in ("chat_create", "chat_stream", "chat_stream_web")

@@ -8,6 +8,7 @@ from domain.drafting import Drafting
 from domain.files import Files
 from domain.identity.identity import Identity
 from domain.identity.registration import Registration
+from domain.knowledge.assembly import Knowledge
 from domain.probing import Probing
 from domain.providers import Providers
 from domain.runs.life import Runs
@@ -33,3 +34,4 @@ class Quartet(msgspec.Struct, frozen=True):
     usage: Usage
     versions: Versions
     files: Files
+    knowledge: Knowledge

@@ -17,6 +17,7 @@ from domain.agents import Agents
 from domain.drafting import Drafting
 from domain.files import Files
 from domain.identity.policy import IdentityPolicy
+from domain.knowledge.assembly import assemble as assemble_knowledge
 from domain.model_choice import ModelChoices
 from domain.probing import Probing
 from domain.providers import EMBEDDED as EMBEDDED_MODELS
@@ -26,9 +27,11 @@ from domain.runs.assembly import Assembled, assemble
 from domain.runs.life import RunPolicy
 from domain.runs.liveness import EMBEDDED as ALONE
 from domain.tools import built_in
-from domain.turn.plan import LoopLimits
 from domain.turn.images import loader
+from domain.turn.plan import LoopLimits
 from domain.versions import Versions
+from gateways.documents.parser import Parser
+from gateways.embedding.embedder import Embedder
 from gateways.github import Releases
 from gateways.mail import Mail, SmtpServer
 from gateways.models.script import ScriptModel
@@ -55,11 +58,13 @@ from storage.database import Database, StorageError
 from storage.events import EventLog
 from storage.files import FileStore
 from storage.idempotency import IdempotencyStore
+from storage.knowledge import KnowledgeStore
 from storage.lock import DirectoryLock
 from storage.migrating import migrate
 from storage.objects import open_objects
 from storage.opening import open_database
 from storage.providers import ProviderStore
+from storage.vectors import Vectors
 from storage.versions import VersionStore
 from storage.wakeups import OneProcess, Polling, RedisWakeups, Wakeups
 
@@ -211,8 +216,10 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
     quartet, turning = _quartet(settings, stack, database, log, box, outbound, parts)
     parts.users.on_leaving(quartet.conversations.erase_all)
     parts.users.on_leaving(quartet.files.erase_all)
+    parts.users.on_leaving(quartet.knowledge.bases.erase_all)
     await turning.liveness.launch()
     stack.push_async_callback(turning.liveness.close)
+    await quartet.knowledge.ingestion.launch(alone=settings.embedded)
     idempotency = Idempotency(
         IdempotencyStore(
             database,
@@ -312,16 +319,30 @@ def _quartet(
     agents = Agents(
         database, AgentStore(database), provider_store, log, embedded=frozenset(EMBEDDED_MODELS)
     )
+    objects = cache(partial(open_objects, settings.object_store_url, settings.data))
     files = Files(
         database,
         FileStore(database),
         log,
-        cache(partial(open_objects, settings.object_store_url, settings.data)),
+        objects,
         base_url=settings.base_url,
         clock=time.time,
     )
     process_id = ALONE if settings.embedded else str(uuid.uuid4())
     place = JobsPlace.beside(settings.data) if settings.embedded else JobsPlace(_jobs_url(settings))
+    workflows = Workflows(place, process_id)
+    embedder = Embedder()
+    stack.push_async_callback(embedder.close)
+    knowledge_store = KnowledgeStore(database)
+    knowledge = assemble_knowledge(
+        database,
+        knowledge_store,
+        Vectors(settings.data / "vectors" / process_id, knowledge_store),
+        objects=objects,
+        workflows=workflows,
+        parser=Parser(),
+        embedder=embedder,
+    )
     turning = assemble(
         database,
         log,
@@ -329,7 +350,8 @@ def _quartet(
         choices=choices,
         tools=tools,
         load_image=loader(outbound, files),
-        workflows=Workflows(place, process_id),
+        retrieval=knowledge.retrieval,
+        workflows=workflows,
         policy=RunPolicy(
             loops=LoopLimits(settings.max_loop_count, settings.max_loop_cap),
             per_user=settings.runs_per_user,
@@ -351,6 +373,7 @@ def _quartet(
         runs=turning.runs,
         usage=turning.usage,
         files=files,
+        knowledge=knowledge,
         versions=Versions(
             database,
             VersionStore(database),

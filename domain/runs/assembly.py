@@ -4,6 +4,7 @@ import msgspec
 
 from domain.agents import Agents
 from domain.conversations import Conversations
+from domain.knowledge.retrieval import Retrieval
 from domain.model_choice import ModelChoices
 from domain.runs.ending import Endings
 from domain.runs.life import RunPolicy, Runs
@@ -43,11 +44,13 @@ def assemble(
     policy: RunPolicy,
     process_id: str,
     pace: Pace = Pace(),  # noqa: B008
+    retrieval: Retrieval | None = None,
 ) -> Assembled:
     """Runs, and the conversations that they make, over one database.
 
     `process_id` is domain.runs.liveness.EMBEDDED where this process is alone, else an id that no
-    other process has; `workflows` were made with the same one as executor.
+    other process has; `workflows` were made with the same one as executor. Without a `retrieval`
+    runs skip knowledge bases.
     """
     store, conversation_store = RunStore(database), ConversationStore(database)
     endings = Endings(store, conversation_store, log)
@@ -70,6 +73,7 @@ def assemble(
         tools=tools,
         load_image=load_image,
         process_id=process_id,
+        retrieval=retrieval,
     )
     runs = Runs(parts, conversations, agents, workflows, policy)
     reconciler = Reconciler(database, store, endings, workflows)

@@ -213,6 +213,12 @@ class Runs:
             bound=agent.provider_id if agent else None,
             config=request.llm_model_config,
         )
+        wanted = request.available_knowledge_bases
+        retrieval = self._parts.retrieval
+        if retrieval is not None:
+            knowledge = await retrieval.usable(caller, agent, wanted)
+        else:
+            knowledge = ([], list(wanted or (agent and agent.knowledge_bases) or ()))
         plan = plans.settle(
             request,
             agent,
@@ -222,6 +228,7 @@ class Runs:
             model=choice,
             language=language,
             with_tools=caller.via != "none",
+            knowledge=knowledge,
         )
         if any(image_urls(message.content) for message in messages):
             resolved = await self._parts.choices.open(choice)

@@ -14,10 +14,11 @@ from typing import Any, Literal
 import msgspec
 
 from domain.ids import uuid7
+from domain.knowledge.retrieval import Retrieval
 from domain.model_choice import ModelChoices, Resolved
 from domain.runs.ending import MESSAGE_TYPES, Endings, changed
-from domain.tools import ToolFailed, Tools
-from domain.turn import workflow_tools
+from domain.tools import Tool, ToolFailed, Tools
+from domain.turn import knowledge_tool, workflow_tools
 from domain.turn.images import LoadImage
 from domain.turn.plan import Plan
 from domain.turn.prompt import APART, conversation_messages, system_message, within
@@ -92,6 +93,7 @@ class Parts(msgspec.Struct, frozen=True):
     tools: Tools
     load_image: LoadImage
     process_id: str
+    retrieval: Retrieval | None = None
 
 
 class Said(msgspec.Struct):
@@ -165,8 +167,18 @@ class Turn:
     def _repeatable(self, call: Call) -> bool:
         if call.kind != "tool":
             return False
-        tool = self._parts.tools.get(call.name)
+        tool = self._tool(call.name)
         return call.name in workflow_tools.NAMES or (tool is not None and tool.repeatable)
+
+    def _tool(self, name: str) -> Tool | None:
+        """A tool that this turn may use."""
+        plan, retrieval = self._plan, self._parts.retrieval
+        if name == knowledge_tool.NAME:
+            if retrieval is None or not plan.knowledge_bases:
+                return None
+            return knowledge_tool.knowledge_tool(retrieval, plan.knowledge_bases)
+        allowed = plan.tools is None or name in plan.tools
+        return self._parts.tools.get(name) if allowed else None
 
     def _own(self) -> list[Message]:
         """What this run has said so far."""
@@ -250,6 +262,8 @@ class Turn:
         workflows = offers and capable.tools and plan.mode == "default" and bool(plan.workflows)
         if offers and capable.tools:
             functions = self._parts.tools.functions(plan.tools)
+            if (knowledge := self._tool(knowledge_tool.NAME)) is not None:
+                functions = [*functions, knowledge.function()]
             if workflows:
                 functions += workflow_tools.functions(plan.workflows)
         images = resolved.supports_multimodal
@@ -481,9 +495,8 @@ class Turn:
 
     async def _use(self, name: str, arguments: str) -> tuple[str, bool]:
         """A tool's result, or why there is none."""
-        tool = self._parts.tools.get(name)
-        allowed = self._plan.tools is None or name in self._plan.tools
-        if tool is None or not allowed:
+        tool = self._tool(name)
+        if tool is None:
             return f"There is no tool {name!r}.", False
         try:
             return await tool.call(arguments), True

@@ -88,7 +88,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A turn as it is carried out. JSON throughout: it is kept in the run's row.
 
     `asked` are the ids of the request's messages. `model` is the choice of domain.model_choice.
-    `tools` None means every built-in tool. `skipped` names what is wanted and nobody has, by kind.
+    `tools` None means every built-in tool; `knowledge_bases` are ids that the turn may look
+    through. `skipped` names what is wanted and nobody has, by kind.
     """
 
     asked: list[str]
@@ -98,6 +99,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     system_context: dict[str, Any] = {}
     workflows: dict[str, list[str]] = {}
     tools: list[str] | None = None
+    knowledge_bases: list[str] = []
     memory_type: MemoryType = "session"
     mode: Mode = "default"
     max_loop_count: int = 10
@@ -130,7 +132,6 @@ NOT_BUILT: Mapping[str, Callable[[_Bound], object]] = {
 
 NOT_BUILT_IN_REQUESTS: Mapping[str, Callable[[TurnRequest], object]] = {
     "available_skills": lambda request: request.available_skills,
-    "available_knowledge_bases": lambda request: request.available_knowledge_bases,
 }
 """As NOT_BUILT, but an agent may name ones that do not exist: a run skips those and says so."""
 
@@ -152,8 +153,10 @@ def settle(
     model: Choice,
     language: str,
     with_tools: bool = True,
+    knowledge: tuple[list[str], list[str]] = ([], []),
 ) -> Plan:
-    """The plan of a request to an agent; of two values the request's counts.
+    """The plan of a request to an agent; of two values the request's counts. `knowledge`
+    are the ids of bases that the turn may use, and those that it skips.
 
     Raises Unusable: chat.not_built (field), chat.memory_type, chat.context_budget, chat.loop_count.
     """
@@ -174,6 +177,7 @@ def settle(
         system_context={**(config.system_context or {}), **(request.system_context or {})},
         workflows=request.available_workflows or config.workflows or {},
         tools=tools if with_tools else [],
+        knowledge_bases=knowledge[0] if with_tools else [],
         memory_type=MEMORY_TYPES[memory],
         mode="simple" if (request.agent_mode or config.mode) == "simple" else "default",
         max_loop_count=min(loops, limits.cap),
@@ -183,7 +187,7 @@ def settle(
         budget=_budget(request.context_budget_config),
         model=model,
         language=language,
-        skipped=_skipped(wanted or [], config, built_in),
+        skipped=_skipped(wanted or [], config, built_in, knowledge[1]),
     )
 
 
@@ -217,11 +221,14 @@ def _budget(config: dict[str, Any] | None) -> Budget:
 
 
 def _skipped(
-    wanted: Sequence[str], config: Agent | AgentFields, built_in: frozenset[str]
+    wanted: Sequence[str],
+    config: Agent | AgentFields,
+    built_in: frozenset[str],
+    knowledge_bases: list[str],
 ) -> dict[str, list[str]]:
     skipped = {
         "tools": [name for name in wanted if name not in built_in],
         "skills": list(config.skills or ()),
-        "knowledge_bases": list(config.knowledge_bases or ()),
+        "knowledge_bases": knowledge_bases,
     }
     return {kind: names for kind, names in skipped.items() if names}

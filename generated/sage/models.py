@@ -172,6 +172,13 @@ class DefaultPrompt(Struct, kw_only=True):
     content: str
 
 
+class DocumentMetadata(Struct, kw_only=True):
+    size: int
+    chunks: int
+    attempt: int
+    reason: str | UnsetType = UNSET
+
+
 class FaultError(Struct, kw_only=True):
     code: Literal[500]
     message: str
@@ -209,6 +216,111 @@ class ImagePart(Struct, kw_only=True, tag_field='type', tag='image_url'):
 
 class InterruptRequest(Struct, kw_only=True):
     message: str | None | UnsetType = UNSET
+
+
+class KnowledgeBase(Struct, kw_only=True):
+    kdbId: str
+    name: str
+    intro: str
+    type: Literal['rag', 'qa']
+    createdAt: int
+    updatedAt: int
+    kdbSetting: dict[str, Any]
+    user_id: str
+
+
+class KnowledgeBaseCreateRequest(Struct, kw_only=True):
+    name: str
+    type: Literal['rag', 'qa']
+    intro: str | UnsetType = ''
+    language: str | UnsetType = ''
+
+
+class KnowledgeBaseId(Struct, kw_only=True):
+    kdb_id: str
+    user_id: str
+
+
+class KnowledgeBaseItem(Struct, kw_only=True):
+    id: str
+    name: str
+    index_name: str
+    intro: str
+    createTime: str
+    dataSource: Literal['rag', 'qa']
+    docNum: int
+    cover: Literal['']
+    defaultColor: bool
+    user_id: str
+    type: dict[str, Any] | None
+
+
+class KnowledgeBasePage(Struct, kw_only=True):
+    list: list_aliased[KnowledgeBaseItem]
+    total: int
+    user_id: str
+
+
+class KnowledgeBaseRequest(Struct, kw_only=True):
+    kdb_id: str
+
+
+class KnowledgeBaseUpdateRequest(Struct, kw_only=True):
+    kdb_id: str
+    name: str | UnsetType = ''
+    intro: str | UnsetType = ''
+    kdb_setting: dict[str, Any] | None | UnsetType = UNSET
+
+
+class KnowledgeDocument(Struct, kw_only=True):
+    id: str
+    type: Literal['file', 'qa', 'eml']
+    dataName: str
+    status: Literal[0, 1, 2, 3]
+    createTime: str
+    metadata: DocumentMetadata
+    taskId: str
+    user_id: str
+
+
+class KnowledgeDocumentItem(Struct, kw_only=True):
+    id: str
+    doc_name: str
+    status: Literal[0, 1, 2, 3]
+    create_time: str
+    metadata: DocumentMetadata
+    task_id: str
+
+
+class KnowledgeDocumentPage(Struct, kw_only=True):
+    list: list_aliased[KnowledgeDocumentItem]
+    total: int
+    user_id: str
+
+
+class KnowledgeDone(Struct, kw_only=True):
+    success: bool
+    user_id: str
+
+
+class KnowledgeProgress(Struct, kw_only=True):
+    success: int
+    fail: int
+    inProgress: int
+    waiting: int
+    total: int
+    taskProcess: int
+    user_id: str
+
+
+class KnowledgeTask(Struct, kw_only=True):
+    taskId: str
+    user_id: str
+
+
+class KnowledgeTaskRequest(Struct, kw_only=True):
+    kdb_id: str
+    task_id: str
 
 
 class LLMProvider(Struct, kw_only=True):
@@ -361,6 +473,11 @@ class OptimizedPrompt(Struct, kw_only=True):
     optimized_prompt: str
 
 
+class PassageSource(Struct, kw_only=True):
+    document: str
+    position: int
+
+
 class PasswordChange(Struct, kw_only=True):
     old_password: str
     new_password: str
@@ -394,6 +511,12 @@ class RegistrationCode(Struct, kw_only=True):
 
 class RegistrationCodeRequest(Struct, kw_only=True):
     email: str
+
+
+class RetrieveRequest(Struct, kw_only=True):
+    kdb_id: str
+    query: str
+    top_k: int | UnsetType = 10
 
 
 class SessionId(Struct, kw_only=True):
@@ -544,6 +667,12 @@ class UnavailableError(Struct, kw_only=True):
 class UpdatePlatform(Struct, kw_only=True):
     url: str
     signature: str
+
+
+class UploadForm(Struct, kw_only=True):
+    kdb_id: str
+    files: list_aliased[str]
+    override: bool | UnsetType = False
 
 
 class Usage(Struct, kw_only=True):
@@ -742,6 +871,19 @@ class Message(Struct, kw_only=True):
 MessageContent: TypeAlias = Annotated[
     str | list[ContentPart], Meta(description='A text, or its parts in order.')
 ]
+
+
+class Passage(Struct, kw_only=True):
+    doc_id: str
+    doc_segment_id: str
+    score: float
+    content: str
+    source: PassageSource
+
+
+class Retrieved(Struct, kw_only=True):
+    results: list_aliased[Passage]
+    user_id: str
 
 
 class TasksStatus(Struct, kw_only=True):
