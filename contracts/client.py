@@ -114,18 +114,22 @@ class Client:
         body: Any = ABSENT,
         content: bytes | None = None,
         files: Sequence[tuple[str, tuple[str, bytes]]] = (),
+        fields: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
         """Send one request and judge what comes back. Raises BrokenContract.
 
         `body` is sent as JSON, `content` as it stands, `files` as a form beside the fields of
-        `body`: (field, (name, bytes)).
+        `body`: (field, (name, bytes)); `fields` are sent url-encoded.
         """
         operation = self.contract.operations[operation_id]
         sent = {**({"authorization": f"Bearer {self.token}"} if self.token else {})}
-        fields: dict[str, Any] | None = None
+        parts: dict[str, Any] | None = None
         if files:
-            fields = {} if body is ABSENT else body
+            parts = {} if body is ABSENT else body
+        elif fields is not None:
+            content = urlencode(fields).encode()
+            sent["content-type"] = "application/x-www-form-urlencoded"
         elif body is not ABSENT:
             content = json.dumps(body).encode()
             sent["content-type"] = "application/json"
@@ -133,7 +137,7 @@ class Client:
             operation.method,
             self.url(operation, path, query),
             headers={**sent, **(headers or {})},
-            data=content if fields is None else fields,
+            data=content if parts is None else parts,
             files=files or None,
         ).prepare()
         # requests would undo the encoding of unreserved characters, which the test may be about

@@ -70,6 +70,7 @@ class Fuzzing:
         self._reach = reach
         self._session = Session()
         self._spent: dict[str, Account] = {}
+        self._granted: dict[str, str] = {}
         self._things = Things(world)
 
     def account(self, operation: Operation, account: Account) -> Account:
@@ -91,12 +92,19 @@ class Fuzzing:
         self._things.put_into(case, account, ids=ids)
         headers = address()
         if not operation.public:
-            headers["authorization"] = f"Bearer {account.client.token}"
+            headers["authorization"] = f"Bearer {self._token(operation, account)}"
         response: Response = case.call(
             base_url=f"{self._world.started.url}/sage", session=self._session, headers=headers
         )
         self._session.cookies.clear()
         return response
+
+    def _token(self, operation: Operation, account: Account) -> str:
+        if operation.role != "oauth2":
+            return account.client.token
+        if account.user_id not in self._granted:
+            self._granted[account.user_id] = self._world.granted(account).token
+        return self._granted[account.user_id]
 
     def operation(self, case: Case) -> Operation:
         """The operation that a case is meant for."""

@@ -20,6 +20,13 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).parent.parent
 ADMIN = ("admin", "Administrator-password-1")
 START_S = 60.0
+CLIENT_ID = "contracts"
+REDIRECT_URI = "https://client.example.com/callback"
+CLIENT = {"client_id": CLIENT_ID, "redirect_uris": [REDIRECT_URI], "skip_consent": True}
+"""A public OAuth2 client, as OAUTH_CLIENTS lists it."""
+VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+"""The pair of RFC 7636, Appendix B."""
 SETTINGS: Mapping[str, str] = {
     "ADMIN_USERNAME": ADMIN[0],
     "ADMIN_PASSWORD": ADMIN[1],
@@ -32,6 +39,7 @@ SETTINGS: Mapping[str, str] = {
     "SEND_CODE_RATE": "100000/minute",
     "CHAT_RATE": "100000/minute",
     "LOG_LEVEL": "warning",
+    "OAUTH_CLIENTS": json.dumps([CLIENT]),
 }
 
 

@@ -7,10 +7,10 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from contracts.client import ABSENT, Client
-from contracts.running import Started
+from contracts.running import CHALLENGE, CLIENT_ID, REDIRECT_URI, VERIFIER, Started
 
 PASSWORD = "StrongPassword123"
 PNG = base64.b64decode(
@@ -50,6 +50,7 @@ class Request(NamedTuple):
     query: Mapping[str, Any] = {}
     body: Any = ABSENT
     files: Sequence[tuple[str, tuple[str, bytes]]] = ()
+    fields: Mapping[str, str] | None = None
 
 
 class World:
@@ -101,6 +102,39 @@ class World:
         token = self.token(username, PASSWORD)
         self.started.set_account(username, status="inactive")
         return self.anonymous.holding(token)
+
+    # --- what an account grants to an OAuth2 client ---------------------------------------
+
+    def authorization(self, **changes: str) -> dict[str, str]:
+        """An authorization request of the suite's client (running.CLIENT)."""
+        return {
+            "response_type": "code",
+            "client_id": CLIENT_ID,
+            "redirect_uri": REDIRECT_URI,
+            "scope": "openid profile email",
+            "state": unique("state"),
+            "code_challenge": CHALLENGE,
+            "code_challenge_method": "S256",
+            **changes,
+        }
+
+    def exchange(self, account: Account) -> dict[str, str]:
+        """A token request with a code of its own."""
+        reply = account.client.call("oauth2_authorize", query=self.authorization())
+        assert reply.success, reply
+        answer = parse_qs(urlsplit(reply.headers["location"]).query)
+        return {
+            "grant_type": "authorization_code",
+            "code": answer["code"][0],
+            "redirect_uri": REDIRECT_URI,
+            "code_verifier": VERIFIER,
+        }
+
+    def granted(self, account: Account) -> Client:
+        """Holds an access token that the account granted to the client."""
+        reply = self.anonymous.call("oauth2_issue_token", fields=self.exchange(account))
+        assert reply.success, reply
+        return self.anonymous.holding(reply.body["access_token"])
 
     # --- things that an account owns ------------------------------------------------------
 
@@ -294,7 +328,25 @@ def _of_task(operation_id: str, place: str) -> Making:
     return make
 
 
+def _exchange(operation_id: str) -> Making:
+    return lambda world, account: Request(operation_id, fields=world.exchange(account))
+
+
+def _authorize(operation_id: str) -> Making:
+    return lambda world, account: Request(operation_id, query=world.authorization())
+
+
 SUCCEEDING: Mapping[str, Making] = {
+    **{
+        name: _plain(name)
+        for base in ("oauth2_get_metadata", "oauth2_get_userinfo", "oauth2_check_userinfo")
+        for name in (base, f"{base}_root")
+    },
+    "oauth2_get_metadata_well_known": _plain("oauth2_get_metadata_well_known"),
+    "oauth2_authorize": _authorize("oauth2_authorize"),
+    "oauth2_authorize_root": _authorize("oauth2_authorize_root"),
+    "oauth2_issue_token": _exchange("oauth2_issue_token"),
+    "oauth2_issue_token_root": _exchange("oauth2_issue_token_root"),
     "system_check_active": _plain("system_check_active"),
     "system_check_health": _plain("system_check_health"),
     "system_get_info": _plain("system_get_info"),
@@ -426,5 +478,6 @@ def send(client: Client, request: Request, **changes: Any) -> Any:
         query=changed.query,
         body=changed.body,
         files=changed.files,
+        fields=changed.fields,
         headers=headers,
     )

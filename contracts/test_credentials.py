@@ -19,7 +19,9 @@ PROTECTED = {
 EXTENSIONS = {each.id: each for each in CONTRACT.operations.values() if each.raw.get("x-extension")}
 PROTECTED.update({name: each for name, each in EXTENSIONS.items() if not each.public})
 ADMINS = [each.id for row, each in ROWS.items() if each is not None and row.auth == "admin"]
+GRANTED = [each.id for row, each in ROWS.items() if each is not None and row.auth == "oauth2 token"]
 PUBLIC = [each.id for row, each in ROWS.items() if each is not None and row.auth == "public"]
+ROLES = {"public": "", "user": "user", "admin": "admin", "oauth2 token": "oauth2"}
 UNREAD = b"\xff" * 3_000_000
 """A body that is too large, of the wrong type and no text: 401 comes before any of it shows."""
 EXPIRED = (
@@ -48,7 +50,7 @@ def test_every_documented_row_is_an_operation(row: Row) -> None:
     operation = ROWS[row]
     assert operation is not None
     assert operation.public == (row.auth == "public")
-    assert operation.role == {"public": "", "user": "user", "admin": "admin"}[row.auth]
+    assert operation.role == ROLES[row.auth]
 
 
 def nowhere(operation: Operation) -> dict[str, str]:
@@ -70,6 +72,20 @@ def test_no_credential_no_answer(operation_id: str, credential: str, anonymous: 
     assert reply.status == 401
     assert reply.body["data"] is None
     assert reply.headers["www-authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize("credential", [*CREDENTIALS, "login"])
+@pytest.mark.parametrize("operation_id", GRANTED)
+def test_a_clients_token_and_no_other(operation_id: str, credential: str, world: World) -> None:
+    """What opens everything else opens nothing here, and the other way round."""
+    login = {"authorization": f"Bearer {world.owner.client.token}"}
+    headers = CREDENTIALS.get(credential, login)
+    reply = world.anonymous.call(operation_id, headers={**headers, "accept": "image/png"})
+    assert (reply.status, reply.body["error"]) == (401, "invalid_token")
+    assert reply.headers["www-authenticate"].startswith("Bearer")
+    granted = world.granted(world.owner)
+    assert granted.call(operation_id).body["sub"] == world.owner.user_id
+    assert granted.call("auth_get_session").status == 401
 
 
 @pytest.mark.parametrize("operation_id", PUBLIC)

@@ -17,6 +17,7 @@ import pytest
 from contracts import curl_lines
 from contracts.conftest import URL
 from contracts.document import HERE, load
+from contracts.running import VERIFIER
 from contracts.sage import PASSWORD, PNG, Account, World, unique
 
 ALICE = "alice"
@@ -74,6 +75,8 @@ def names(world: World, alice: Account) -> Iterator[dict[str, str]]:
         "{EMAIL}": f"{unique('user')}@example.com",
         "{AGENT}": world.agent(alice),
         "{KDB}": world.knowledge_base(alice),
+        "{CODE}": world.exchange(alice)["code"],
+        "{VERIFIER}": VERIFIER,
     }
     for agent in alice.client.call("agent_list").data:
         alice.client.call("agent_delete", path={"agent_id": agent["id"]})

@@ -41,6 +41,8 @@ def caller(world: World, operation: Operation) -> Account:
 
 
 def client_for(world: World, operation: Operation, account: Account) -> Client:
+    if operation.role == "oauth2":
+        return world.granted(account)
     return world.anonymous if operation.public else account.client
 
 
@@ -59,6 +61,9 @@ def test_declared_status(operation: Operation, status: int, world: World) -> Non
     reply = way(world, operation)
     assert reply.status == status, reply
     if isinstance(reply.body, dict):
+        if operation.raw.get("x-shape") == "oauth2":
+            assert list(reply.body) == ["error", "error_description"]
+            return
         assert reply.body["message"]
         if status == 422:
             assert {error["loc"][0] for error in reply.body["data"]["errors"]}
@@ -226,7 +231,37 @@ def _upload_nowhere(world: World, operation: Operation) -> Reply:
     return send(world.owner.client, uploaded(unique("nowhere")))
 
 
+def _no_such_client(world: World, operation: Operation) -> Reply:
+    unknown = {"client_id": unique("nobody")}
+    if operation.method == "GET":
+        return world.anonymous.call(operation.id, query=world.authorization(**unknown))
+    fields = {**world.exchange(world.owner), **unknown}
+    return world.anonymous.call(operation.id, fields=fields)
+
+
+def _no_grant(world: World, operation: Operation) -> Reply:
+    return world.anonymous.call(operation.id, fields={"grant_type": "authorization_code"})
+
+
+def _granted_by_one_who_left(world: World, operation: Operation) -> Reply:
+    account = world.account("left")
+    granted = world.granted(account)
+    world.started.set_account(account.username, status="inactive")
+    return granted.call(operation.id)
+
+
 PARTICULAR: dict[tuple[str, int], Way] = {
+    **{
+        (f"oauth2_{name}{path}", status): way
+        for path in ("", "_root")
+        for name, status, way in (
+            ("authorize", 401, _no_such_client),
+            ("issue_token", 401, _no_such_client),
+            ("issue_token", 400, _no_grant),
+            ("get_userinfo", 403, _granted_by_one_who_left),
+            ("check_userinfo", 403, _granted_by_one_who_left),
+        )
+    },
     ("version_check", 404): _no_version,
     **{
         (name, 403): _registration_closed
@@ -270,13 +305,13 @@ def test_throttled_guesses(world: World) -> None:
 
 @pytest.mark.parametrize(
     "operation_id",
-    [each.id for each in CONTRACT.operations.values() if "application/json" in each.media],
+    [each.id for each in CONTRACT.operations.values() if each.media and not each.form],
 )
 def test_too_large(operation_id: str, world: World) -> None:
     """A body beyond 1 MiB is refused before it is read."""
     operation = CONTRACT.operations[operation_id]
     large = b'{"a": "' + b"x" * (1024 * 1024) + b'"}'
-    assert raw(world, operation, large, "application/json").status == 413
+    assert raw(world, operation, large, operation.media[0]).status == 413
 
 
 @pytest.mark.parametrize(

@@ -303,6 +303,10 @@ def test_every_id_stands_in_the_table() -> None:
 
 
 OPEN = {
+    **{
+        (f"oauth2_authorize{path}", "client_id"): "clients are the operator's, and for everyone"
+        for path in ("", "_root")
+    },
     ("agent_create", "id"): "ignored: the server chooses",
     ("agent_create", "user_id"): "ignored: the caller owns it; test_server_owned_fields",
     ("agent_replace", "id"): "must be the path's",

@@ -1,5 +1,7 @@
 """Everything about accounts, put together over one database and one event log."""
 
+from collections.abc import Mapping
+
 import msgspec
 
 from domain.identity.clock import Clock
@@ -14,12 +16,15 @@ from domain.identity.registration import Registration, Send
 from domain.identity.revocations import Revocations
 from domain.identity.tokens import Tokens
 from domain.identity.trail import Trail
+from domain.oauth2.clients import Client
+from domain.oauth2.server import AuthorizationServer, OAuth2Policy
 from domain.system import System
 from domain.users import Users
 from storage.database import Database
 from storage.email_codes import EmailCodeStore
 from storage.events import EventLog
 from storage.login_sessions import LoginSessionStore
+from storage.oauth_grants import OAuthGrantStore
 from storage.stored_settings import StoredSettings
 from storage.users import UserStore
 
@@ -31,6 +36,7 @@ class Accounts(msgspec.Struct, frozen=True):
     registration: Registration
     users: Users
     system: System
+    oauth2: AuthorizationServer
 
 
 def accounts(
@@ -44,8 +50,12 @@ def accounts(
     redis_url: str = "",
     passwords: Passwords | None = None,
     clock: Clock | None = None,
+    clients: Mapping[str, Client] | None = None,
+    oauth2: OAuth2Policy | None = None,
 ) -> Accounts:
-    """`key` signs tokens and codes (identity/keys.py), `issuer` is PUBLIC_URL, `send` a mailer."""
+    """`key` signs tokens and codes (identity/keys.py), `issuer` is PUBLIC_URL, `send` a mailer,
+    `clients` are those of OAuth2."""
+    oauth2 = oauth2 or OAuth2Policy(issuer=f"{issuer}/oauth2")
     clock = clock or Clock()
     known = Known(clock)
     trail = Trail(log.append, known)
@@ -99,4 +109,14 @@ def accounts(
             clock=clock,
         ),
         system=system,
+        oauth2=AuthorizationServer(
+            database,
+            grants=OAuthGrantStore(database),
+            users=users,
+            clients=clients or {},
+            tokens=Tokens(key, oauth2.issuer, clock),
+            trail=trail,
+            policy=oauth2,
+            clock=clock,
+        ),
     )

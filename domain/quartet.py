@@ -9,6 +9,7 @@ from domain.files import Files
 from domain.identity.identity import Identity
 from domain.identity.registration import Registration
 from domain.knowledge.assembly import Knowledge
+from domain.oauth2.server import AuthorizationServer
 from domain.probing import Probing
 from domain.providers import Providers
 from domain.runs.life import Runs
@@ -25,6 +26,7 @@ class Quartet(msgspec.Struct, frozen=True):
     registration: Registration
     users: Users
     system: System
+    oauth2: AuthorizationServer
     providers: Providers
     probing: Probing
     agents: Agents

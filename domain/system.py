@@ -18,10 +18,13 @@ CHECK_S = 2.0
 
 
 class AuthProvider(msgspec.Struct, frozen=True):
-    """One way to log in. Its texts depend on the language and belong to the contract."""
+    """One way to log in. `name` and `icon` are an upstream provider's; the texts of passwords
+    depend on the language and belong to the contract."""
 
     id: str
     type: Literal["native", "oidc"]
+    name: str = ""
+    icon: str = ""
 
 
 NATIVE = AuthProvider("native", "native")

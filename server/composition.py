@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,9 +17,12 @@ from domain.accounts import Accounts, accounts
 from domain.agents import Agents
 from domain.drafting import Drafting
 from domain.files import Files
+from domain.identity.destinations import Destinations
 from domain.identity.policy import IdentityPolicy
 from domain.knowledge.assembly import assemble as assemble_knowledge
 from domain.model_choice import ModelChoices
+from domain.oauth2.clients import read_clients
+from domain.oauth2.server import OAuth2Policy
 from domain.probing import Probing
 from domain.providers import EMBEDDED as EMBEDDED_MODELS
 from domain.providers import Providers
@@ -51,6 +55,7 @@ from server.lane.operation import Around
 from server.lane.origin import Proxies
 from server.lane.rates import Rates
 from server.lane.replies import Drain
+from server.login_pages import LoginPages
 from server.settings import Settings
 from server.signing import signing_key
 from storage.agents import AgentStore
@@ -149,6 +154,14 @@ def session_cookie(settings: Settings) -> tuple[str, Callable[[str], tuple[bytes
     return name, header
 
 
+def configured(value: str) -> bytes:
+    """A setting that is JSON, or the path of a file that holds it. Raises OSError."""
+    text = value.strip()
+    if not text or text[0] in "[{":
+        return text.encode()
+    return Path(text).read_bytes()
+
+
 async def start(settings: Settings) -> Started:
     """Open the data, bring it up to date, and put the application together.
 
@@ -173,6 +186,7 @@ async def keep_house(settings: Settings, log: EventLog, known: Accounts) -> None
         try:
             await known.identity.purge()
             await known.registration.purge()
+            await known.oauth2.purge()
             if settings.event_retention_days:
                 await log.sweep(time.time() - settings.event_retention_days * DAY_S)
         except StorageError as error:
@@ -203,6 +217,11 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
         policy=policy_of(settings),
         send=mail_of(settings).send,
         redis_url=settings.redis_url,
+        clients=read_clients(configured(settings.oauth_clients)),
+        oauth2=OAuth2Policy(
+            issuer=settings.oauth_issuer or f"{settings.entry_url}/oauth2",
+            root=settings.root_path.rstrip("/"),
+        ),
     )
     password = settings.admin_password
     admin_password = await parts.users.bootstrap_admin(
@@ -236,15 +255,17 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
     tracing = tracing_of(settings)
     if tracing is not None:
         stack.push_async_callback(tracing.close)
+    door = Door(
+        parts.identity,
+        cookie_name=cookie_name,
+        origins=frozenset({settings.base_url, *settings.cors_origins} - {"*"}),
+        proxies=proxies,
+        proxy_header=settings.trusted_identity_header if trusts_header else "",
+        verify_client=parts.oauth2.verify,
+    )
     around = Around(
         quartet=quartet,
-        door=Door(
-            parts.identity,
-            cookie_name=cookie_name,
-            origins=frozenset({settings.base_url, *settings.cors_origins} - {"*"}),
-            proxies=proxies,
-            proxy_header=settings.trusted_identity_header if trusts_header else "",
-        ),
+        door=door,
         proxies=proxies,
         rates=Rates(
             {
@@ -270,6 +291,8 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
             _pages,
             settings=settings,
             quartet=quartet,
+            door=door,
+            proxies=proxies,
             drain=drain,
             is_stopping=lambda: quartet.runs.is_stopping,
         ),
@@ -365,6 +388,7 @@ def _quartet(
         registration=known.registration,
         users=known.users,
         system=known.system,
+        oauth2=known.oauth2,
         providers=providers,
         probing=Probing(providers, choices),
         agents=agents,
@@ -390,11 +414,22 @@ def _pages(
     *,
     settings: Settings,
     quartet: Quartet,
+    door: Door,
+    proxies: Proxies,
     drain: Drain,
     is_stopping: Callable[[], bool],
 ) -> dict[str, ASGIApp]:
     token = settings.metrics_token
-    return portal.pages(
+    root = settings.root_path.rstrip("/")
+    login = LoginPages(
+        door=door,
+        proxies=proxies,
+        system=quartet.system,
+        oauth2=quartet.oauth2,
+        destinations=Destinations(settings.login_next, root),
+        root=root,
+    )
+    made = portal.pages(
         contracts,
         generated=GENERATED,
         base_url=settings.base_url,
@@ -408,6 +443,7 @@ def _pages(
             check=quartet.system.check,
         ),
     )
+    return {**made, **login.pages()}
 
 
 def _jobs_url(settings: Settings) -> str:

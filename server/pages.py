@@ -61,22 +61,27 @@ def page(render: Render) -> ASGIApp:
         else:
             status = 204 if method == "OPTIONS" else 405
             answer = Page(status, TEXT, b"", ((b"allow", b"GET, HEAD, OPTIONS"),))
-        bodyless = method == "HEAD" or answer.status in (204, 304)
-        sent = [
-            (b"x-request-id", request_id_of(headers)),
-            (b"content-security-policy", answer.policy),
-            *_ALWAYS,
-            *answer.headers,
-        ]
-        if answer.status not in (204, 304):
-            sent += [
-                (b"content-type", answer.media_type),
-                (b"content-length", b"%d" % len(answer.body)),
-            ]
-        await send({"type": "http.response.start", "status": answer.status, "headers": sent})
-        await send({"type": "http.response.body", "body": b"" if bodyless else answer.body})
+        await send_page(send, method, headers, answer)
 
     return application
+
+
+async def send_page(send: Send, method: str, headers: Headers, answer: Page) -> None:
+    """One answer to a request of this method with these headers."""
+    bodyless = method == "HEAD" or answer.status in (204, 304)
+    sent = [
+        (b"x-request-id", request_id_of(headers)),
+        (b"content-security-policy", answer.policy),
+        *_ALWAYS,
+        *answer.headers,
+    ]
+    if answer.status not in (204, 304):
+        sent += [
+            (b"content-type", answer.media_type),
+            (b"content-length", b"%d" % len(answer.body)),
+        ]
+    await send({"type": "http.response.start", "status": answer.status, "headers": sent})
+    await send({"type": "http.response.body", "body": b"" if bodyless else answer.body})
 
 
 class Kept:

@@ -142,7 +142,8 @@ def _ready(is_stopping: Callable[[], bool]) -> Render:
 # --- HTML ---------------------------------------------------------------------------------------
 
 
-def _html(title: str, styles: list[str], body: str, root: str) -> bytes:
+def document(title: str, styles: list[str], body: str, root: str) -> bytes:
+    """A whole page in English: its title, style sheets of /portal and the HTML of its body."""
     sheets = "".join(f'<link rel="stylesheet" href="{root}/portal/{one}">' for one in styles)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -170,7 +171,7 @@ def _swagger(name: str, root: str) -> Render:
         f'</main><script src="{root}/portal/{SWAGGER}/swagger-ui-bundle.js"></script>'
         f'<script src="{root}/portal/swagger.js"></script>'
     )
-    made = _html(f"{name} · Swagger UI", [f"{SWAGGER}/swagger-ui.css", "viewer.css"], body, root)
+    made = document(f"{name} · Swagger UI", [f"{SWAGGER}/swagger-ui.css", "viewer.css"], body, root)
 
     async def render(_: Headers) -> Page:
         return Page(200, HTML, made, (REVALIDATE,), _SWAGGER)
@@ -184,7 +185,7 @@ def _redoc(name: str, root: str) -> Render:
         f' data-viewer="{root}/portal/{REDOC}/redoc.standalone.js"></main>'
         f'<script type="module" src="{root}/portal/redoc.js"></script>'
     )
-    made = _html(f"{name} · ReDoc", ["viewer.css"], body, root)
+    made = document(f"{name} · ReDoc", ["viewer.css"], body, root)
 
     async def render(_: Headers) -> Page:
         return Page(200, HTML, made, (REVALIDATE,), _REDOC)
@@ -223,7 +224,7 @@ def _front(
         body = front.format(
             root=root, state=server + database, cards=cards, start=html.escape(start), probes=listed
         )
-        return Page(200, HTML, _html("Quartet", ["portal.css"], body, root), (NO_STORE,), _OWN)
+        return Page(200, HTML, document("Quartet", ["portal.css"], body, root), (NO_STORE,), _OWN)
 
     return render
 

@@ -53,6 +53,9 @@ class Settings(BaseSettings):
     access_ttl_s: int = 24 * 3600
     refresh_ttl_s: int = 7 * 24 * 3600
     sage_open_chat: bool = False
+    login_next: Names = ()
+    oauth_issuer: str = ""
+    oauth_clients: str = ""
 
     # --- mail -------------------------------------------------------------------------------
     smtp_host: str = ""
@@ -101,7 +104,9 @@ class Settings(BaseSettings):
     otlp_endpoint: str = ""
     validate_responses: bool = False
 
-    @field_validator("trusted_proxies", "cors_origins", "outbound_allow", mode="before")
+    @field_validator(
+        "trusted_proxies", "cors_origins", "outbound_allow", "login_next", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         """Lists are written with commas in the environment."""
@@ -113,6 +118,11 @@ class Settings(BaseSettings):
     def base_url(self) -> str:
         """Where browsers reach this server: PUBLIC_URL, or the listening address."""
         return self.public_url.rstrip("/") or f"http://{self.host}:{self.port}"
+
+    @property
+    def entry_url(self) -> str:
+        """The base of every address of this server that goes out: `base_url` and ROOT_PATH."""
+        return self.base_url + self.root_path.rstrip("/")
 
     @property
     def embedded(self) -> bool:

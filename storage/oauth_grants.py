@@ -201,7 +201,8 @@ class OAuthGrantStore:
 
     def add(self, grant: NewGrant) -> Unit[None]:
         row = msgspec.structs.asdict(grant)
-        yield ADD(**{**row, "code_hash": hashed(row.pop("code"))})
+        code = row.pop("code")
+        yield ADD(**row, code_hash=hashed(code))
 
     def use_code(self, grant_id: str, *, now: float, until: float) -> Unit[bool]:
         """Take the code and let the grant last until a time; False when the code was taken before

@@ -120,7 +120,7 @@ def _problems(client: Client) -> list[str]:
 def _bad(uri: str) -> str:
     """Why a redirect URI cannot be one; plain http goes to this machine alone (RFC 8252 §7.3,
     RFC 9700 §2.1), and an application's own scheme is a reversed domain name."""
-    if not _URI.fullmatch(uri) or any(character in uri for character in "\"<>\\^`{|}"):
+    if not _URI.fullmatch(uri) or any(character in uri for character in '"<>\\^`{|}'):
         return "not an ASCII URI"
     parts = urlsplit(uri)
     if "#" in uri:

@@ -223,7 +223,7 @@ class Judge:
     ) -> Mapping[str, str]:
         """The form, which one client sends in one way (RFC 6749 §2.3); a public client that names
         none is the one of its code, which the verifier proves."""
-        if authorization:
+        if authorization[:6].lower() == "basic ":
             named = _basic(authorization)
             if "client_secret" in form or form.get("client_id", named) != named:
                 raise refused("invalid_request", "The client authenticates in two ways.")
@@ -240,12 +240,11 @@ class Judge:
 
 def _basic(authorization: str) -> str:
     """The client_id of an Authorization header (RFC 6749 §2.3.1). Raises DomainError."""
-    scheme, _, encoded = authorization.partition(" ")
     try:
-        pair = base64.b64decode(encoded, validate=True).decode()
+        pair = base64.b64decode(authorization[6:].strip(), validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
         pair = ""
-    if scheme.lower() != "basic" or ":" not in pair:
+    if ":" not in pair:
         raise refused("invalid_client", "Authorization holds no client's id and secret.")
     return unquote(pair.partition(":")[0])
 

@@ -469,6 +469,70 @@ class NotFoundError(Struct, kw_only=True):
     timestamp: float
 
 
+class OAuth2Error(Struct, kw_only=True):
+    """
+    An error by the names of RFC 6749 and RFC 6750.
+    """
+
+    error: Literal['invalid_request', 'invalid_client', 'invalid_grant', 'invalid_scope', 'invalid_token', 'unauthorized_client', 'unsupported_grant_type', 'unsupported_response_type', 'access_denied', 'temporarily_unavailable', 'server_error']
+    error_description: str
+
+
+class OAuth2Metadata(Struct, kw_only=True):
+    """
+    The authorization server by RFC 8414.
+    """
+
+    issuer: str
+    authorization_endpoint: str
+    token_endpoint: str
+    userinfo_endpoint: str
+    scopes_supported: list_aliased[Literal['openid', 'profile', 'email']]
+    response_types_supported: list_aliased[Literal['code']]
+    response_modes_supported: list_aliased[Literal['query']]
+    grant_types_supported: list_aliased[Literal['authorization_code', 'refresh_token']]
+    token_endpoint_auth_methods_supported: list_aliased[Literal['client_secret_basic', 'client_secret_post', 'none']]
+    code_challenge_methods_supported: list_aliased[Literal['S256']]
+    authorization_response_iss_parameter_supported: bool
+
+
+class OAuth2TokenRequest(Struct, kw_only=True):
+    """
+    A code or a refresh token to exchange. Unknown fields are ignored, as RFC 6749 §3.2 has it; none
+    may be repeated.
+
+    """
+
+    grant_type: str
+    code: str | UnsetType = UNSET
+    redirect_uri: str | UnsetType = UNSET
+    code_verifier: str | UnsetType = UNSET
+    refresh_token: str | UnsetType = UNSET
+    scope: str | UnsetType = UNSET
+    client_id: str | UnsetType = UNSET
+    client_secret: str | UnsetType = UNSET
+
+
+class OAuth2Tokens(Struct, kw_only=True):
+    token_type: Literal['Bearer']
+    access_token: str
+    expires_in: int
+    refresh_token: str
+    scope: str
+
+
+class OAuth2Userinfo(Struct, kw_only=True):
+    sub: str
+    iss: str
+    preferred_username: str
+    role: Literal['admin', 'user']
+    name: str | UnsetType = UNSET
+    picture: str | UnsetType = UNSET
+    avatar_url: str | UnsetType = UNSET
+    email: str | UnsetType = UNSET
+    email_verified: bool | UnsetType = UNSET
+
+
 class OptimizedPrompt(Struct, kw_only=True):
     optimized_prompt: str
 
