@@ -155,6 +155,7 @@ NAMES = {
     "llm_provider_create": ("model",),
     "llm_provider_update": ("model",),
     "user_create": ("username", "email"),
+    "mcp_create": ("name",),
 }
 """What has to be unique. In a sequence it is made so: what a request answers must not depend on
 the sequences before, or hypothesis cannot tell what it has tried."""
@@ -183,6 +184,7 @@ class Things:
             "kdb_id": world.knowledge_base,
             "doc_id": world.document,
             "version_str": lambda _: world.version(),
+            "server_name": world.mcp_server,
         }
 
     def put_into(self, case: Case, account: Account, *, ids: bool) -> None:
@@ -198,6 +200,10 @@ class Things:
             case.headers["Idempotency-Key"] = unique("key")
         if isinstance(case.body, dict | list):
             case.body = self._body(case.body, account, case, seed)
+        if isinstance(case.body, dict) and case.body.get("protocol") == "streamable_http":
+            field = "streamable_http_url"
+            if seed % 4 and isinstance(case.body.get(field) or "", str):
+                case.body[field] = self._world.started.mcp_url
 
     def _body(self, value: Any, account: Account, case: Case, seed: int) -> Any:
         if isinstance(value, list):

@@ -51,6 +51,7 @@ class Started(NamedTuple):
     model_url: str
     data: Path | None
     pid: int
+    mcp_url: str = ""
 
     def mailed(self, address: str) -> str:
         """The six digits of the newest mail to an address, from the outbox."""
@@ -96,6 +97,36 @@ def model(log: Path) -> Iterator[str]:
     command = [sys.executable, str(ROOT / "scripts" / "script-model"), "--key", "sk-contracts"]
     with _process(command, {}, log) as process:
         yield _announced(process, rb"(http://\S+)", log)
+
+
+@contextlib.contextmanager
+def mcp(log: Path) -> Iterator[str]:
+    """An MCP server over streamable HTTP; its endpoint."""
+    with _process([sys.executable, "-m", "contracts.mcp_server"], {}, log) as process:
+        yield _announced(process, rb"(http://\S+)", log)
+
+
+@contextlib.contextmanager
+def search() -> Iterator[dict[str, str]]:
+    """A search engine that finds one page for every query; the settings that point to it."""
+
+    class Answering(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = {"title": "Sage", "url": "https://example.com/sage", "content": self.path}
+            body = json.dumps({"results": [found]}).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as made:
+        threading.Thread(target=made.serve_forever, daemon=True).start()
+        port = made.server_address[1]
+        yield {"WEB_SEARCH_URL": f"http://127.0.0.1:{port}/?q={{query}}"}
+        made.shutdown()
 
 
 RELEASE: Mapping[str, Any] = {

@@ -203,6 +203,29 @@ class World:
         found: str = listed.data["list"][0]["id"]
         return found
 
+    def mcp_server(self, account: Account) -> str:
+        """A new MCP server's name."""
+        return _one(account.client.call("mcp_create", body=self.mcp_body()), "server_name")
+
+    def mcp_body(self) -> dict[str, Any]:
+        """An MCP server that answers."""
+        return {
+            "name": unique("mcp"),
+            "protocol": "streamable_http",
+            "streamable_http_url": self.started.mcp_url,
+        }
+
+    def mcp_tool(self, account: Account) -> str:
+        """A tool of a new MCP server; it takes no arguments."""
+        server = self.mcp_server(account)
+        listed = account.client.call("tool_list", query={"type": "mcp"}).data["tools"]
+        found: str = next(
+            tool["name"]
+            for tool in listed
+            if tool["source"] == server and "greet" in tool["name"]
+        )
+        return found
+
     def user(self) -> str:
         """The id of an account that may be deleted."""
         body = {"username": unique("leaving"), "password": PASSWORD}
@@ -352,6 +375,14 @@ SUCCEEDING: Mapping[str, Making] = {
     "system_get_info": _plain("system_get_info"),
     "system_update_settings": _plain("system_update_settings", body={"allow_registration": True}),
     "system_count_usage": _plain("system_count_usage", body={"days": 30}),
+    "tool_list": _plain("tool_list", query={"type": "basic"}),
+    "tool_execute": _plain(
+        "tool_execute", body={"tool_name": "calculator", "tool_params": {"expression": "6 * 7"}}
+    ),
+    "mcp_create": lambda world, account: Request("mcp_create", body=world.mcp_body()),
+    "mcp_list": _plain("mcp_list"),
+    "mcp_delete": _on("mcp_delete", "server_name", World.mcp_server),
+    "mcp_refresh": _on("mcp_refresh", "server_name", World.mcp_server),
     "version_check": _published("version_check"),
     "version_get_latest": _published("version_get_latest"),
     "version_list": _published("version_list"),

@@ -23,6 +23,7 @@ GROUPS = {
     "accounts": ("User",),
     "knowledge": ("Knowledge Base",),
     "versions": ("Version",),
+    "mcp": ("MCP",),
 }
 CONTRACT = load("sage", URL)
 ROUNDS = 4

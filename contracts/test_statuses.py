@@ -250,7 +250,13 @@ def _granted_by_one_who_left(world: World, operation: Operation) -> Reply:
     return granted.call(operation.id)
 
 
+def _no_such_tool(world: World, operation: Operation) -> Reply:
+    body = {"tool_name": unique("none"), "tool_params": {}}
+    return send(world.owner.client, Request(operation.id, body=body))
+
+
 PARTICULAR: dict[tuple[str, int], Way] = {
+    ("tool_execute", 404): _no_such_tool,
     **{
         (f"oauth2_{name}{path}", status): way
         for path in ("", "_root")

@@ -162,6 +162,14 @@ HIDDEN = [
         World.knowledge_base,
         uploaded,
     ),
+    *(_path(name, "server_name", World.mcp_server) for name in ("mcp_delete", "mcp_refresh")),
+    Given(
+        "tool_execute",
+        "body",
+        "tool_name",
+        World.mcp_tool,
+        lambda name: Request("tool_execute", body={"tool_name": name}),
+    ),
     Given(
         "chat_resume",
         "query",

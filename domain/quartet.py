@@ -9,11 +9,13 @@ from domain.files import Files
 from domain.identity.identity import Identity
 from domain.identity.registration import Registration
 from domain.knowledge.assembly import Knowledge
+from domain.mcp import McpServers
 from domain.oauth2.server import AuthorizationServer
 from domain.probing import Probing
 from domain.providers import Providers
 from domain.runs.life import Runs
 from domain.system import System
+from domain.toolbox import Toolbox
 from domain.usage import Usage
 from domain.users import Users
 from domain.versions import Versions
@@ -36,4 +38,6 @@ class Quartet(msgspec.Struct, frozen=True):
     usage: Usage
     versions: Versions
     files: Files
+    tools: Toolbox
+    mcp: McpServers
     knowledge: Knowledge

@@ -59,10 +59,14 @@ class Tool(msgspec.Struct, frozen=True):
             wanted = msgspec.json.decode(arguments or "{}", type=self.arguments)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise ToolFailed(f"the arguments do not fit: {error}") from None
-        result = await self.run(wanted)
-        if len(result) > RESULT_MAX:
-            return f"{result[:RESULT_MAX]}\n[cut: {len(result) - RESULT_MAX} more characters]"
-        return result
+        return shortened(await self.run(wanted))
+
+
+def shortened(result: str) -> str:
+    """A result within RESULT_MAX characters."""
+    if len(result) > RESULT_MAX:
+        return f"{result[:RESULT_MAX]}\n[cut: {len(result) - RESULT_MAX} more characters]"
+    return result
 
 
 class Tools:
@@ -72,6 +76,7 @@ class Tools:
         self._tools = {tool.name: tool for tool in tools}
         self._functions = {tool.name: tool.function() for tool in tools}
         self.names = frozenset(self._tools)
+        self.listed = tuple(self._tools)
 
     def get(self, name: str) -> Tool | None:
         return self._tools.get(name)

@@ -20,6 +20,7 @@ from domain.files import Files
 from domain.identity.destinations import Destinations
 from domain.identity.policy import IdentityPolicy
 from domain.knowledge.assembly import assemble as assemble_knowledge
+from domain.mcp import McpServers
 from domain.model_choice import ModelChoices
 from domain.oauth2.clients import read_clients
 from domain.oauth2.server import OAuth2Policy
@@ -30,14 +31,18 @@ from domain.quartet import Quartet
 from domain.runs.assembly import Assembled, assemble
 from domain.runs.life import RunPolicy
 from domain.runs.liveness import EMBEDDED as ALONE
+from domain.toolbox import Toolbox
 from domain.tools import built_in
+from domain.turn import knowledge_tool, workflow_tools
 from domain.turn.images import loader
 from domain.turn.plan import LoopLimits
+from domain.turn.prompt import ASK
 from domain.versions import Versions
 from gateways.documents.parser import Parser
 from gateways.embedding.embedder import Embedder
 from gateways.github import Releases
 from gateways.mail import Mail, SmtpServer
+from gateways.mcp import McpClient
 from gateways.models.script import ScriptModel
 from gateways.models.smollm2 import SmolLM2
 from gateways.outbound import Outbound
@@ -65,6 +70,7 @@ from storage.files import FileStore
 from storage.idempotency import IdempotencyStore
 from storage.knowledge import KnowledgeStore
 from storage.lock import DirectoryLock
+from storage.mcp import McpStore
 from storage.migrating import migrate
 from storage.objects import open_objects
 from storage.opening import open_database
@@ -80,6 +86,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("quartet.server")
 
 DAY_S = 24 * 3600.0
+RESERVED = workflow_tools.NAMES | {ASK, knowledge_tool.NAME}
+"""Names of tools that runs have beside the built-in ones."""
 
 
 class Started(msgspec.Struct):
@@ -339,6 +347,15 @@ def _quartet(
         search_key.get_secret_value() if search_key else "",
     )
     tools = built_in(WebPages(outbound), search)
+    mcp = McpServers(
+        database,
+        McpStore(database),
+        log,
+        box,
+        outbound,
+        McpClient(outbound),
+        reserved=tools.names | RESERVED,
+    )
     agents = Agents(
         database, AgentStore(database), provider_store, log, embedded=frozenset(EMBEDDED_MODELS)
     )
@@ -397,6 +414,8 @@ def _quartet(
         runs=turning.runs,
         usage=turning.usage,
         files=files,
+        tools=Toolbox(database, log, tools, mcp),
+        mcp=mcp,
         knowledge=knowledge,
         versions=Versions(
             database,

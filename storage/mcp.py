@@ -1,7 +1,7 @@
 """Rows of MCP servers and of the tools that each had when it was last asked."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from sqlalchemy import Select, and_, bindparam, delete, func, insert, select, update
@@ -20,7 +20,7 @@ class McpServer(msgspec.Struct, frozen=True):
     id: str
     owner_id: str
     name: str
-    protocol: str
+    protocol: Literal["streamable_http", "sse"]
     url: str
     api_key_sealed: str
     api_key_hint: str

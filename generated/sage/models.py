@@ -419,6 +419,49 @@ class LoginUser(Struct, kw_only=True):
     avatar_url: str | None
 
 
+class MCPServer(Struct, kw_only=True):
+    name: str
+    protocol: Literal['streamable_http', 'sse']
+    disabled: bool
+    streamable_http_url: str | None
+    sse_url: str | None
+    api_key: str | None
+    command: dict[str, Any] | None
+    args: dict[str, Any] | None
+    env: dict[str, Any] | None
+    user_id: str
+
+
+class MCPServerAdded(Struct, kw_only=True):
+    server_name: str
+    status: Literal['success']
+
+
+class MCPServerList(Struct, kw_only=True):
+    servers: list_aliased[MCPServer]
+
+
+class MCPServerName(Struct, kw_only=True):
+    server_name: str
+
+
+class MCPServerRefreshed(Struct, kw_only=True):
+    server_name: str
+    status: Literal['refreshed', 'disabled']
+
+
+class MCPServerRequest(Struct, kw_only=True):
+    """
+    An MCP server that is reached over HTTP.
+    """
+
+    name: str
+    protocol: Literal['streamable_http', 'sse']
+    streamable_http_url: str | None | UnsetType = UNSET
+    sse_url: str | None | UnsetType = UNSET
+    api_key: str | None | UnsetType = UNSET
+
+
 class MediaTypeError(Struct, kw_only=True):
     code: Literal[415]
     message: str
@@ -696,6 +739,19 @@ class Tokens(Struct, kw_only=True):
     expires_in: int
 
 
+class Tool(Struct, kw_only=True):
+    """
+    A tool that the caller may call, and that agents may name.
+    """
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    type: Literal['basic', 'mcp']
+    source: str
+    user_id: str | None
+
+
 class Function(Struct, kw_only=True):
     name: str
     arguments: str
@@ -705,6 +761,15 @@ class ToolCall(Struct, kw_only=True):
     id: str
     type: Literal['function']
     function: Function
+
+
+class ToolExecution(Struct, kw_only=True):
+    tool_name: str
+    tool_params: dict[str, Any] | None | UnsetType = UNSET
+
+
+class ToolList(Struct, kw_only=True):
+    tools: list_aliased[Tool]
 
 
 class UnauthorizedError(Struct, kw_only=True):

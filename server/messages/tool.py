@@ -1,0 +1,35 @@
+"""Texts about tools and MCP servers."""
+
+MESSAGES = {
+    "tool.not_found": ("工具不存在", "There is no such tool."),
+    "tool.arguments": ("工具参数无效: {reason}", "The arguments do not fit: {reason}"),
+    "tool.failed": ("工具 {name} 执行失败: {reason}", "The tool {name} failed: {reason}"),
+    "mcp.not_found": ("MCP 服务器不存在", "There is no such MCP server."),
+    "mcp.exists": (
+        "MCP 服务器 {name} 已存在",
+        "There is an MCP server of the name {name} already.",
+    ),
+    "mcp.ambiguous": (
+        "多个用户拥有名为 {name} 的 MCP 服务器",
+        "Several accounts have an MCP server of the name {name}.",
+    ),
+    "mcp.name_reserved": ("不能使用该名称: {name}", "This name cannot be used: {name}"),
+    "mcp.too_many": ("MCP 服务器最多 {most} 个", "There can be at most {most} MCP servers."),
+    "mcp.url_missing": (
+        "缺少所选协议的地址",
+        "The address of the chosen protocol is missing.",
+    ),
+    "mcp.address_invalid": ("MCP 服务器地址无效", "The address is not valid."),
+    "mcp.address_refused": (
+        "不允许访问该地址",
+        "The server does not connect to this address.",
+    ),
+    "mcp.key_masked": (
+        "api_key 是脱敏后的值，请重新填写",
+        "The api_key is a masked one; give it in full.",
+    ),
+    "mcp.unreachable": (
+        "MCP 服务器连接失败: {reason}",
+        "The MCP server does not answer: {reason}",
+    ),
+}
