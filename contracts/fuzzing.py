@@ -169,6 +169,9 @@ def make_unique(operation_id: str, case: Case) -> None:
             case.body[name] = f"{made}@example.com" if "@" in case.body[name] else made
 
 
+ID_MAX = 128
+
+
 class Things:
     """Real ids for generated requests: most of the time an id in a path or body is replaced by
     that of a thing which the sender owns. A deleted thing is replaced by a new one."""
@@ -191,7 +194,8 @@ class Things:
         """Change what may be changed without changing whether the case fits its schema."""
         seed = zlib.crc32(repr((case.path_parameters, case.body)).encode()) if ids else 0
         for name, value in case.path_parameters.items():
-            if name in self._makers and isinstance(value, str) and seed % 4:
+            usable = isinstance(value, str) and 0 < len(value) <= ID_MAX
+            if name in self._makers and usable and seed % 4:
                 case.path_parameters[name] = self._thing(name, account, case)
         if isinstance(case.query, dict) and case.query.get("kdb_id") and seed % 4:
             case.query["kdb_id"] = self._thing("kdb_id", account, case)

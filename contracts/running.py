@@ -68,6 +68,14 @@ class Started(NamedTuple):
             time.sleep(0.02)
         raise AssertionError(f"no mail to {address}")
 
+    def worked(self, agent_id: str, user_id: str, path: str, content: bytes = b"work") -> str:
+        """The path of a file that an agent left in a workspace."""
+        assert self.data is not None
+        file = self.data / "workspaces" / agent_id / user_id / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        return path
+
     def set_account(self, username: str, **columns: str) -> None:
         """What sage has no operation for: a viewer's role, an inactive account."""
         assert self.data is not None

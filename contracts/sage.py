@@ -175,6 +175,11 @@ class World:
             account.client.call("share_create", path={"session_id": session_id}), "share_id"
         )
 
+    def workspace(self, account: Account) -> tuple[str, str]:
+        """An agent and the path of a file in its workspace."""
+        agent = self.agent(account)
+        return agent, self.started.worked(agent, account.user_id, "sess_1/summary.md")
+
     def version(self) -> str:
         """A published version's name."""
         body = {"version": f"1.{next(_NUMBERS)}.0-{_RUN}"}
@@ -328,6 +333,14 @@ def _chat(operation_id: str) -> Making:
     )
 
 
+def _in_workspace(operation_id: str) -> Making:
+    def make(world: World, account: Account) -> Request:
+        agent, path = world.workspace(account)
+        return Request(operation_id, {"agent_id": agent}, {"file_path": path})
+
+    return make
+
+
 def _published(operation_id: str) -> Making:
     def make(world: World, account: Account) -> Request:
         world.version()
@@ -398,6 +411,9 @@ SUCCEEDING: Mapping[str, Making] = {
     "version_delete": lambda world, account: Request(
         "version_delete", {"version_str": world.version()}
     ),
+    "workspace_list": _on("workspace_list", "agent_id", World.agent),
+    "workspace_download": _in_workspace("workspace_download"),
+    "workspace_delete": _in_workspace("workspace_delete"),
     "oss_create": lambda world, account: Request(
         "oss_create", body={"path": "uploads/images"}, files=[("file", ("example.png", PNG))]
     ),

@@ -136,7 +136,12 @@ def test_viewers_read(operation_id: str, world: World) -> None:
         assert reply.status in (200, 404)
         return
     if "{agent_id}" in PROTECTED[operation_id].path:
-        assert account.client.call(operation_id, path={"agent_id": "nothing"}).status == 404
+        assert (
+            account.client.call(
+                operation_id, path={"agent_id": "nothing"}, query={"file_path": "nothing"}
+            ).status
+            == 404
+        )
         return
     if operation_id in OF_KNOWLEDGE:
         # a viewer makes no base either

@@ -144,7 +144,7 @@ def reused_key(world: World, operation: Operation) -> Reply:
     key = {"idempotency-key": unique("key")}
     first = send(client, request, headers=key)
     assert first.success, first
-    return send(client, request, headers=key, query={"again": "1"})
+    return send(client, request, headers=key, query={**request.query, "again": "1"})
 
 
 def wrong_media(world: World, operation: Operation) -> Reply:

@@ -110,7 +110,20 @@ HIDDEN = [
             "agent_delete",
             "agent_list_grants",
             "agent_set_grants",
+            "workspace_list",
         )
+    ),
+    *(
+        Given(
+            operation_id,
+            "path",
+            "agent_id",
+            lambda world, account: world.workspace(account)[0],
+            lambda id_, name=operation_id: Request(
+                name, {"agent_id": id_}, {"file_path": "sess_1/summary.md"}
+            ),
+        )
+        for operation_id in ("workspace_download", "workspace_delete")
     ),
     *(
         _path(name, "provider_id", World.provider)
@@ -330,6 +343,10 @@ OPEN = {
             "knowledge_document_check_task",
             "knowledge_document_redo_task",
         )
+    },
+    **{
+        (f"workspace_{name}", "session_id"): "each account has its own workspace: test_workspaces"
+        for name in ("list", "download", "delete")
     },
     **{
         (name, field): reason

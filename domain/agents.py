@@ -5,7 +5,7 @@ to everyone else it does not exist. Tools, skills, workflows and knowledge bases
 before they exist; a provider or a sub-agent must exist for the agent's owner.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
@@ -17,6 +17,8 @@ from storage.agents import Agent, AgentFields, AgentStore
 from storage.database import Database, Duplicate, NoSuchRow, Unit
 from storage.events import EventLog
 from storage.providers import ProviderStore
+
+Deleted = Callable[[str], Awaitable[None]]
 
 
 class Agents:
@@ -41,6 +43,11 @@ class Agents:
         self._providers = providers
         self._log = log
         self._embedded = embedded
+        self._deleted: list[Deleted] = []
+
+    def on_deleted(self, deleted: Deleted) -> None:
+        """Call `deleted` with the id of each agent that is gone: its files are erased."""
+        self._deleted.append(deleted)
 
     async def visible(self, caller: Caller) -> list[Agent]:
         """The caller's own agents and those granted to the caller, or all for an administrator;
@@ -121,6 +128,8 @@ class Agents:
             await self._database.write(unit)
         except NoSuchRow:
             raise NotFound("agent.not_found") from None
+        for deleted in self._deleted:
+            await deleted(agent_id)
 
     async def grants(self, caller: Caller, agent_id: str) -> list[str]:
         """Ids of the accounts that the agent is granted to."""

@@ -6,7 +6,7 @@ The address holds 128 random bits; nothing else says that it exists (design: `/o
 import secrets
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 import msgspec
 
@@ -15,6 +15,7 @@ from domain.deeds import deed
 from domain.errors import NotFound
 from domain.file_names import safe_name
 from domain.ids import uuid7
+from domain.own_addresses import own_path
 from storage.database import Database, Unit
 from storage.events import EventLog
 from storage.files import File, FileStore
@@ -137,11 +138,9 @@ class Files:
 
     def published_at(self, url: str) -> tuple[str, str] | None:
         """Link and name that a public address of this server holds; None for any other address."""
-        base, given = urlsplit(self._base_url), urlsplit(url)
-        if (given.scheme, given.netloc) not in ((base.scheme, base.netloc), ("", "")):
+        if (given := own_path(self._base_url, url)) is None:
             return None
-        path = given.path.removeprefix(base.path)
-        parts = path.removeprefix("/sage").split("/")
+        parts = given.path.split("/")
         if len(parts) != 4 or parts[:2] != ["", "oss"]:
             return None
         return parts[2], unquote(parts[3])

@@ -19,6 +19,7 @@ from domain.toolbox import Toolbox
 from domain.usage import Usage
 from domain.users import Users
 from domain.versions import Versions
+from domain.workspaces import Workspaces
 
 
 class Quartet(msgspec.Struct, frozen=True):
@@ -41,3 +42,4 @@ class Quartet(msgspec.Struct, frozen=True):
     tools: Toolbox
     mcp: McpServers
     knowledge: Knowledge
+    workspaces: Workspaces

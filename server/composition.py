@@ -38,6 +38,7 @@ from domain.turn.images import loader
 from domain.turn.plan import LoopLimits
 from domain.turn.prompt import ASK
 from domain.versions import Versions
+from domain.workspaces import Workspaces
 from gateways.documents.parser import Parser
 from gateways.embedding.embedder import Embedder
 from gateways.github import Releases
@@ -78,6 +79,7 @@ from storage.providers import ProviderStore
 from storage.vectors import Vectors
 from storage.versions import VersionStore
 from storage.wakeups import OneProcess, Polling, RedisWakeups, Wakeups
+from storage.workspace_files import WorkspaceFiles
 
 if TYPE_CHECKING:
     from server.tracing import Tracing
@@ -244,6 +246,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
     parts.users.on_leaving(quartet.conversations.erase_all)
     parts.users.on_leaving(quartet.files.erase_all)
     parts.users.on_leaving(quartet.knowledge.bases.erase_all)
+    parts.users.on_leaving(quartet.workspaces.erase_user)
     await turning.liveness.launch()
     stack.push_async_callback(turning.liveness.close)
     await quartet.knowledge.ingestion.launch(alone=settings.embedded)
@@ -368,6 +371,10 @@ def _quartet(
         base_url=settings.base_url,
         clock=time.time,
     )
+    workspaces = Workspaces(
+        agents, WorkspaceFiles(settings.data / "workspaces"), base_url=settings.base_url
+    )
+    agents.on_deleted(workspaces.erase_agent)
     process_id = ALONE if settings.embedded else str(uuid.uuid4())
     place = JobsPlace.beside(settings.data) if settings.embedded else JobsPlace(_jobs_url(settings))
     workflows = Workflows(place, process_id)
@@ -389,7 +396,7 @@ def _quartet(
         agents=agents,
         choices=choices,
         tools=tools,
-        load_image=loader(outbound, files),
+        load_image=loader(outbound, files, workspaces),
         retrieval=knowledge.retrieval,
         workflows=workflows,
         policy=RunPolicy(
@@ -417,6 +424,7 @@ def _quartet(
         tools=Toolbox(database, log, tools, mcp),
         mcp=mcp,
         knowledge=knowledge,
+        workspaces=workspaces,
         versions=Versions(
             database,
             VersionStore(database),

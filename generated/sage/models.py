@@ -889,6 +889,14 @@ The steps of each workflow by its name. The model may pick one; its steps become
 """
 
 
+class WorkspaceFile(Struct, kw_only=True):
+    name: str
+    path: str
+    size: int
+    modified_time: float
+    is_directory: bool
+
+
 class Agent(Struct, kw_only=True):
     """
     An agent as it is read; every key is there, with null for what was not given.
@@ -1058,6 +1066,13 @@ class Version(Struct, kw_only=True):
     release_notes: str
     pub_date: str
     artifacts: list_aliased[VersionArtifact]
+
+
+class Workspace(Struct, kw_only=True):
+    agent_id: str
+    files: list_aliased[WorkspaceFile]
+    message: str
+    user_id: str
 
 
 class ChatMessage(Struct, kw_only=True):

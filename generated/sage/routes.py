@@ -18,6 +18,7 @@ from handlers.sage import (
     tool,
     user,
     version,
+    workspace,
 )
 
 HANDLERS = {
@@ -104,6 +105,9 @@ HANDLERS = {
     "version_get_latest": version.get_latest,
     "version_import_github": version.import_github,
     "version_list": version.list_,
+    "workspace_delete": workspace.delete,
+    "workspace_download": workspace.download,
+    "workspace_list": workspace.list_,
 }
 ALIASES = {
     "auth_get_session_compat": "auth_get_session",
@@ -235,5 +239,7 @@ ENVELOPED = frozenset(
         "version_get_latest",
         "version_import_github",
         "version_list",
+        "workspace_delete",
+        "workspace_list",
     )
 )
