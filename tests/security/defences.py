@@ -800,6 +800,8 @@ async def another_media_type_is_415(place: Place) -> None:
         if not operation.media or operation.public:
             continue
         for media in ("multipart/form-data; boundary=x", "text/plain", "application/xml"):
+            if media.partition(";")[0] in operation.media:
+                continue
             reply = await place.admin.ask(
                 operation.method, path_of(operation), form, headers={"content-type": media}
             )
@@ -861,7 +863,9 @@ async def another_site_writes_nothing_with_our_cookie(place: Place) -> None:
         {"sec-fetch-site": "same-site"},
     ):
         for operation in operations():
-            if operation.public or operation.method == "GET" or operation.role == "admin":
+            if operation.public or operation.method == "GET":
+                continue
+            if operation.role in ("admin", "oauth2"):
                 continue
             headers = {"cookie": f"sage_session={login.cookie}", **elsewhere}
             reply = await place.ask(

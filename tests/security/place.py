@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +18,14 @@ from tests.security.asgi import Reply
 PASSWORD = "correct horse battery"
 NOWHERE = "0192f000-0000-7000-8000-000000000000"
 CONTRACT: Contract = load("sage")
+OAUTH_BACK = "https://client.example.com/callback"
+OAUTH_CLIENTS = [
+    {"client_id": "asks", "redirect_uris": [OAUTH_BACK]},
+    *(
+        {"client_id": name, "redirect_uris": [OAUTH_BACK], "skip_consent": True}
+        for name in ("spa", "other")
+    ),
+]
 _NUMBERS = itertools.count(1)
 
 
@@ -123,6 +132,7 @@ async def opened(data: Path, **settings: Any) -> AsyncIterator[Place]:
         "login_rate": "100000/minute",
         "send_code_rate": "100000/minute",
         "chat_rate": "100000/minute",
+        "oauth_clients": json.dumps(OAUTH_CLIENTS),
         **settings,
     }
     started = await composition.start(Settings(_env_file=None, **given))
