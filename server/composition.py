@@ -398,6 +398,7 @@ def _quartet(
         tools=tools,
         load_image=loader(outbound, files, workspaces),
         retrieval=knowledge.retrieval,
+        mcp=mcp,
         workflows=workflows,
         policy=RunPolicy(
             loops=LoopLimits(settings.max_loop_count, settings.max_loop_cap),

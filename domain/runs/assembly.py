@@ -5,6 +5,7 @@ import msgspec
 from domain.agents import Agents
 from domain.conversations import Conversations
 from domain.knowledge.retrieval import Retrieval
+from domain.mcp import McpServers
 from domain.model_choice import ModelChoices
 from domain.runs.ending import Endings
 from domain.runs.life import RunPolicy, Runs
@@ -45,12 +46,13 @@ def assemble(
     process_id: str,
     pace: Pace = Pace(),  # noqa: B008
     retrieval: Retrieval | None = None,
+    mcp: McpServers | None = None,
 ) -> Assembled:
     """Runs, and the conversations that they make, over one database.
 
     `process_id` is domain.runs.liveness.EMBEDDED where this process is alone, else an id that no
     other process has; `workflows` were made with the same one as executor. Without a `retrieval`
-    runs skip knowledge bases.
+    runs skip knowledge bases, and without `mcp` the tools of MCP servers.
     """
     store, conversation_store = RunStore(database), ConversationStore(database)
     endings = Endings(store, conversation_store, log)
@@ -74,6 +76,7 @@ def assemble(
         load_image=load_image,
         process_id=process_id,
         retrieval=retrieval,
+        mcp=mcp,
     )
     runs = Runs(parts, conversations, agents, workflows, policy)
     reconciler = Reconciler(database, store, endings, workflows)

@@ -23,6 +23,7 @@ from domain.errors import Conflict, Forbidden, NotFound, Throttled, Unusable
 from domain.ids import uuid7
 from domain.runs.admission import Gate
 from domain.runs.ending import changed
+from domain.turn import mcp_tools
 from domain.turn import plan as plans
 from domain.turn.loop import Next, Parts, Turn
 from domain.turn.plan import InputMessage, LoopLimits, Plan, TurnRequest
@@ -219,6 +220,15 @@ class Runs:
             knowledge = await retrieval.usable(caller, agent, wanted)
         else:
             knowledge = ([], list(wanted or (agent and agent.knowledge_bases) or ()))
+        lent: dict[str, str] = {}
+        if self._parts.mcp is not None:
+            lent = await mcp_tools.lenders(
+                self._parts.mcp,
+                caller_id=caller.user_id,
+                agent=agent,
+                asked=request.available_tools,
+                built_in=self._parts.tools.names,
+            )
         plan = plans.settle(
             request,
             agent,
@@ -229,6 +239,7 @@ class Runs:
             language=language,
             with_tools=caller.via != "none",
             knowledge=knowledge,
+            mcp_tools=lent,
         )
         if any(image_urls(message.content) for message in messages):
             resolved = await self._parts.choices.open(choice)

@@ -15,10 +15,11 @@ import msgspec
 
 from domain.ids import uuid7
 from domain.knowledge.retrieval import Retrieval
+from domain.mcp import McpServers
 from domain.model_choice import ModelChoices, Resolved
 from domain.runs.ending import MESSAGE_TYPES, Endings, changed
 from domain.tools import Tool, ToolFailed, Tools
-from domain.turn import knowledge_tool, workflow_tools
+from domain.turn import knowledge_tool, mcp_tools, workflow_tools
 from domain.turn.images import LoadImage
 from domain.turn.plan import Plan
 from domain.turn.prompt import APART, conversation_messages, system_message, within
@@ -94,6 +95,7 @@ class Parts(msgspec.Struct, frozen=True):
     load_image: LoadImage
     process_id: str
     retrieval: Retrieval | None = None
+    mcp: McpServers | None = None
 
 
 class Said(msgspec.Struct):
@@ -125,6 +127,7 @@ class Turn:
         self._line = 0
         self._lines = 0
         self._recollections: list[str] = []
+        self._remote: dict[str, mcp_tools.RemoteTool] = {}
 
     async def advance(self) -> Next:
         """Make the next stride. Raises Superseded, StreamTaken when another has taken the run."""
@@ -158,6 +161,8 @@ class Turn:
         self._step = max((call.step for call in made), default=-1) + 1
         self._messages = await parts.conversations.history(run.conversation_id, HISTORY)
         self._resolved = await parts.choices.open(self._plan.model)
+        if self._plan.mcp_tools and parts.mcp is not None:
+            self._remote = await mcp_tools.opened(parts.mcp, self._plan.mcp_tools)
         if self._plan.memory_type == "user" and run.agent_id:
             self._recollections = await parts.recollections.said_elsewhere(
                 run.owner_id, run.agent_id, run.conversation_id, RECOLLECTIONS
@@ -170,7 +175,7 @@ class Turn:
         tool = self._tool(call.name)
         return call.name in workflow_tools.NAMES or (tool is not None and tool.repeatable)
 
-    def _tool(self, name: str) -> Tool | None:
+    def _tool(self, name: str) -> Tool | mcp_tools.RemoteTool | None:
         """A tool that this turn may use."""
         plan, retrieval = self._plan, self._parts.retrieval
         if name == knowledge_tool.NAME:
@@ -178,7 +183,8 @@ class Turn:
                 return None
             return knowledge_tool.knowledge_tool(retrieval, plan.knowledge_bases)
         allowed = plan.tools is None or name in plan.tools
-        return self._parts.tools.get(name) if allowed else None
+        built_in = self._parts.tools.get(name) if allowed else None
+        return built_in or self._remote.get(name)
 
     def _own(self) -> list[Message]:
         """What this run has said so far."""
@@ -264,6 +270,7 @@ class Turn:
             functions = self._parts.tools.functions(plan.tools)
             if (knowledge := self._tool(knowledge_tool.NAME)) is not None:
                 functions = [*functions, knowledge.function()]
+            functions = [*functions, *(tool.function() for tool in self._remote.values())]
             if workflows:
                 functions += workflow_tools.functions(plan.workflows)
         images = resolved.supports_multimodal
@@ -599,8 +606,9 @@ class Turn:
 
     def _tell_skipped(self, writer: Writer) -> None:
         skipped = dict(self._plan.skipped)
-        if self._plan.tools and not self._resolved.model.capabilities.tools:
-            skipped["tools"] = [*skipped.get("tools", []), *self._plan.tools]
+        wanted = [*(self._plan.tools or ()), *self._plan.mcp_tools]
+        if wanted and not self._resolved.model.capabilities.tools:
+            skipped["tools"] = [*skipped.get("tools", []), *wanted]
         names = [name for named in skipped.values() for name in named]
         if names:
             writer.push(event(Noted(uuid7(), "skipped", names)))

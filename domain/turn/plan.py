@@ -89,7 +89,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `asked` are the ids of the request's messages. `model` is the choice of domain.model_choice.
     `tools` None means every built-in tool; `knowledge_bases` are ids that the turn may look
-    through. `skipped` names what is wanted and nobody has, by kind.
+    through; `mcp_tools` are names of tools with the account that lends each. `skipped` names what
+    is wanted and nobody has, by kind.
     """
 
     asked: list[str]
@@ -100,6 +101,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     workflows: dict[str, list[str]] = {}
     tools: list[str] | None = None
     knowledge_bases: list[str] = []
+    mcp_tools: dict[str, str] = {}
     memory_type: MemoryType = "session"
     mode: Mode = "default"
     max_loop_count: int = 10
@@ -154,6 +156,7 @@ def settle(
     language: str,
     with_tools: bool = True,
     knowledge: tuple[list[str], list[str]] = ([], []),
+    mcp_tools: Mapping[str, str] = {},
 ) -> Plan:
     """The plan of a request to an agent; of two values the request's counts. `knowledge`
     are the ids of bases that the turn may use, and those that it skips.
@@ -178,6 +181,7 @@ def settle(
         workflows=request.available_workflows or config.workflows or {},
         tools=tools if with_tools else [],
         knowledge_bases=knowledge[0] if with_tools else [],
+        mcp_tools=dict(mcp_tools) if with_tools else {},
         memory_type=MEMORY_TYPES[memory],
         mode="simple" if (request.agent_mode or config.mode) == "simple" else "default",
         max_loop_count=min(loops, limits.cap),
@@ -187,7 +191,7 @@ def settle(
         budget=_budget(request.context_budget_config),
         model=model,
         language=language,
-        skipped=_skipped(wanted or [], config, built_in, knowledge[1]),
+        skipped=_skipped(wanted or [], config, built_in | set(mcp_tools), knowledge[1]),
     )
 
 

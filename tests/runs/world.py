@@ -11,6 +11,7 @@ import msgspec
 
 from domain.agents import Agents
 from domain.caller import Caller
+from domain.mcp import McpServers
 from domain.model_choice import ModelChoices
 from domain.providers import EMBEDDED as MODELS
 from domain.providers import Providers
@@ -20,6 +21,7 @@ from domain.runs.liveness import EMBEDDED, Pace
 from domain.tools import built_in
 from domain.turn.images import loader
 from domain.turn.plan import TurnRequest
+from gateways.mcp import McpClient
 from gateways.models.model import Capabilities
 from gateways.models.script import ScriptModel
 from gateways.outbound import Outbound
@@ -32,6 +34,7 @@ from storage.agents import AgentFields, AgentStore
 from storage.conversations import ConversationStore, Message
 from storage.database import Database
 from storage.events import EventLog
+from storage.mcp import McpStore
 from storage.providers import ProviderStore
 from storage.runs import Run, RunStore
 from storage.wakeups import OneProcess, Polling
@@ -50,8 +53,16 @@ class Plain(ScriptModel):
 class World:
     """One process's parts, and what tests ask of them."""
 
-    def __init__(self, database: Database, parts: Assembled, log: EventLog, agents: Agents) -> None:
+    def __init__(
+        self,
+        database: Database,
+        parts: Assembled,
+        log: EventLog,
+        agents: Agents,
+        mcp: McpServers,
+    ) -> None:
         self.database = database
+        self.mcp = mcp
         self.runs = parts.runs
         self.conversations = parts.conversations
         self.usage = parts.usage
@@ -168,12 +179,23 @@ async def world(
         {"embedded/script": script or ScriptModel(), "embedded/smollm2": Plain()},
     )
     agents = Agents(database, AgentStore(database), provider_store, log, embedded=frozenset(MODELS))
+    tools = built_in(WebPages(outbound), WebSearch(outbound, web_search_url))
+    mcp = McpServers(
+        database,
+        McpStore(database),
+        log,
+        box,
+        outbound,
+        McpClient(outbound),
+        reserved=tools.names,
+    )
     parts = assemble(
         database,
         log,
         agents=agents,
         choices=choices,
-        tools=built_in(WebPages(outbound), WebSearch(outbound, web_search_url)),
+        tools=tools,
+        mcp=mcp,
         load_image=loader(outbound),
         workflows=Workflows(place, process_id, version),
         policy=policy or RunPolicy(),
@@ -182,7 +204,7 @@ async def world(
     )
     await parts.liveness.launch()
     try:
-        yield World(database, parts, log, agents)
+        yield World(database, parts, log, agents, mcp)
     finally:
         await parts.liveness.close()
         await log.close()
