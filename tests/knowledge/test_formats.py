@@ -1,0 +1,180 @@
+"""Documents of every format, and documents made to break what reads them (security 30 to 34)."""
+
+import io
+import zipfile
+from collections.abc import AsyncIterator
+
+import pytest
+import xlwt
+
+from gateways.documents.parser import DocumentUnreadable, Parser
+
+WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+SHEET = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+RELATIONS = "http://schemas.openxmlformats.org/package/2006/relationships"
+OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+ENTITY = '<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]>'
+
+
+def packed(*entries: tuple[str, str | bytes]) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries:
+            archive.writestr(name, content)
+    return made.getvalue()
+
+
+def docx(*paragraphs: str, before: str = "") -> bytes:
+    body = "".join(f"<w:p><w:r><w:t>{text}</w:t></w:r></w:p>" for text in paragraphs)
+    document = f'<w:document xmlns:w="{WORD}"><w:body>{body}</w:body></w:document>'
+    return packed(("word/document.xml", before + document))
+
+
+def xlsx(*rows: tuple[str, ...], before: str = "") -> bytes:
+    cells = "".join(
+        "<row>" + "".join(f'<c t="inlineStr"><is><t>{cell}</t></is></c>' for cell in row) + "</row>"
+        for row in rows
+    )
+    sheet = f'{before}<worksheet xmlns="{SHEET}"><sheetData>{cells}</sheetData></worksheet>'
+    book = (
+        f'<workbook xmlns="{SHEET}" xmlns:r="{OFFICE}"><sheets>'
+        '<sheet name="Prices" sheetId="1" r:id="r1"/></sheets></workbook>'
+    )
+    related = (
+        f'<Relationships xmlns="{RELATIONS}"><Relationship Id="r1"'
+        f' Type="{OFFICE}/worksheet" Target="worksheets/sheet1.xml"/></Relationships>'
+    )
+    root = related.replace(f"{OFFICE}/worksheet", f"{OFFICE}/officeDocument").replace(
+        "worksheets/sheet1.xml", "xl/workbook.xml"
+    )
+    return packed(
+        ("_rels/.rels", root),
+        ("xl/workbook.xml", book),
+        ("xl/_rels/workbook.xml.rels", related),
+        ("xl/worksheets/sheet1.xml", sheet),
+    )
+
+
+def xls(*rows: tuple[str, ...]) -> bytes:
+    book = xlwt.Workbook()
+    sheet = book.add_sheet("Prices")
+    for number, row in enumerate(rows):
+        for place, cell in enumerate(row):
+            sheet.write(number, place, cell)
+    made = io.BytesIO()
+    book.save(made)
+    return made.getvalue()
+
+
+def pdf(text: str) -> bytes:
+    stream = f"BT /F1 12 Tf 72 700 Td ({text}) Tj ET".encode()
+    objects = [
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 600 800]/Contents 4 0 R"
+        b"/Resources<</Font<</F1 5 0 R>>>>>>",
+        b"<</Length %d>>stream\n%s\nendstream" % (len(stream), stream),
+        b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+    ]
+    made, places = b"%PDF-1.4\n", []
+    for number, each in enumerate(objects, 1):
+        places.append(len(made))
+        made += b"%d 0 obj%s\nendobj\n" % (number, each)
+    table = b"".join(b"%010d 00000 n \n" % place for place in places)
+    head = b"%sxref\n0 6\n0000000000 65535 f \n%s" % (made, table)
+    return b"%strailer<</Size 6/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF" % (head, len(made))
+
+
+MAIL = (
+    b"From: ann@example.com\r\nTo: bob@example.com\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n"
+    b"Content-Type: text/html; charset=utf-8\r\n\r\n"
+    b"<p>The <b>tide</b> turns.</p><script>x()</script>"
+)
+
+
+async def read(
+    content: bytes, suffix: str, kind: str = "file", parser: Parser | None = None
+) -> str:
+    async def parts() -> AsyncIterator[bytes]:
+        yield content
+
+    return "\n".join(await (parser or Parser()).read(parts(), suffix, kind))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content", "expected"),
+    [
+        (".txt", "Grüße aus dem Süden".encode(), "Grüße aus dem Süden"),
+        (".txt", "数据库".encode("gb18030"), "数据库"),
+        (".txt", "wide".encode("utf-16"), "wide"),
+        (".md", b"# One\n## Two\n```\n# no heading\n```\n", "One › Two\n```\n# no heading"),
+        (".html", b"<title>T</title><p>tide</p><script>evil()</script>", "T\ntide"),
+        (".csv", b"fruit;price\npear;3\n", "fruit: pear; price: 3"),
+        (".docx", docx("The tide", "turns."), "The tide\nturns."),
+        (".xlsx", xlsx(("fruit", "price"), ("pear", "3")), "Prices\nfruit: pear; price: 3"),
+        (".xls", xls(("fruit", "price"), ("pear", "3")), "Prices\nfruit: pear; price: 3"),
+        (".pdf", pdf("The tide turns."), "The tide turns."),
+        (".eml", MAIL, "Subject: Grüße\nFrom: ann@example.com"),
+    ],
+)
+async def test_every_format_gives_its_text(suffix: str, content: bytes, expected: str) -> None:
+    found = await read(content, suffix)
+    assert expected in found
+    assert "evil" not in found
+    assert "x()" not in found
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        (".csv", b"question,answer\nWhere?,Here.\n"),
+        (".xlsx", xlsx(("question", "answer"), ("Where?", "Here."))),
+        (".xls", xls(("Where?", "Here."))),
+    ],
+)
+async def test_a_question_stays_with_its_answer(suffix: str, content: bytes) -> None:
+    assert await read(content, suffix, "qa") == "Q: Where?\nA: Here."
+
+
+BOMB = packed(("word/document.xml", b" " * 40_000_000))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content", "why"),
+    [
+        (".docx", BOMB, "unpacks to too much"),
+        (".xlsx", BOMB, "unpacks to too much"),
+        (".docx", packed(*((f"{n}.xml", b"") for n in range(2001))), "too many entries"),
+        (".docx", docx("&e;", before=ENTITY), "document type"),
+        (".docx", docx("a", before=" " * 5000 + ENTITY), "document type"),
+        (".xlsx", xlsx(("&e;",), before=ENTITY), "document type"),
+        (".docx", packed(("other.xml", b"<a/>")), "lacks its document"),
+        (".docx", docx("a")[:-30], "package"),
+        (".docx", b"not a package", "package"),
+        (".pdf", b"%PDF-1.4 nothing more", "PDF"),
+        (".xls", b"\xd0\xcf\x11\xe0" + b"\0" * 600, "workbook"),
+        (".txt", b"\0\1\2\3", "not a text"),
+        (".txt", b"  \n ", "no text"),
+        (".eml", b"\xff\xfe", "mail"),
+    ],
+)
+async def test_hostile_and_broken_documents_say_why(suffix: str, content: bytes, why: str) -> None:
+    with pytest.raises(DocumentUnreadable, match=why):
+        await read(content, suffix)
+
+
+@pytest.mark.parametrize("content", [b"only one column\n", b"a,b\n,\n", b"question,answer\n"])
+async def test_a_table_without_questions_is_refused(content: bytes) -> None:
+    with pytest.raises(DocumentUnreadable, match=r"columns|no row|no text"):
+        await read(content.replace(b"a,b\n", b""), ".csv", "qa")
+
+
+async def test_a_reader_that_takes_too_long_is_killed() -> None:
+    with pytest.raises(DocumentUnreadable, match="too long"):
+        await read(b"text", ".txt", parser=Parser(seconds=0.001))
+
+
+async def test_memory_is_limited() -> None:
+    """A table of commas holds a hundred times its size in objects."""
+    with pytest.raises(DocumentUnreadable, match=r"memory|breaks|too much|no text"):
+        await read(b"," * 60_000_000, ".csv")
