@@ -114,7 +114,8 @@ class McpServers:
         """Ask a server for its tools, and keep both.
 
         Raises Unusable: mcp.exists, mcp.name_reserved, mcp.too_many, mcp.url_missing,
-        mcp.address_invalid, mcp.address_refused, mcp.key_masked, mcp.unreachable.
+        mcp.address_invalid, mcp.address_refused, mcp.key_masked, mcp.unreachable;
+        Conflict("mcp.busy") where names of tools kept being taken meanwhile.
         """
         name = fields.name.strip()
         if name in LITERALS or not name:
@@ -271,13 +272,15 @@ class McpServers:
         return Endpoint(server.protocol, server.url, key)
 
     async def _retried(self, unit: Callable[[], Unit[T]]) -> T:
-        """Again where another refresh took a tool's name at the same time."""
-        try:
-            return await self._database.write(unit)
-        except Duplicate as error:
-            if error.constraint != "uq_mcp_tools_owner_name":
-                raise
-            return await self._database.write(unit)
+        """Again where another server's tools took a name at the same time; whoever took it is
+        done, so this ends."""
+        for _ in range(SERVERS_MAX):
+            try:
+                return await self._database.write(unit)
+            except Duplicate as error:
+                if error.constraint != "uq_mcp_tools_owner_name":
+                    raise
+        raise Conflict("mcp.busy")
 
     def _put(self, server: McpServer, found: Sequence[Described]) -> Unit[None]:
         """Keep the tools that can be used, each under its name."""

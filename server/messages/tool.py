@@ -13,6 +13,10 @@ MESSAGES = {
         "多个用户拥有名为 {name} 的 MCP 服务器",
         "Several accounts have an MCP server of the name {name}.",
     ),
+    "mcp.busy": (
+        "其他 MCP 服务器正在更新，请重试",
+        "Other MCP servers are being changed; try again.",
+    ),
     "mcp.name_reserved": ("不能使用该名称: {name}", "This name cannot be used: {name}"),
     "mcp.too_many": ("MCP 服务器最多 {most} 个", "There can be at most {most} MCP servers."),
     "mcp.url_missing": (
