@@ -4,6 +4,7 @@ A base is its owner's and the administrators'; to everyone else it does not exis
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from domain.caller import Caller
@@ -112,9 +113,7 @@ class KnowledgeBases:
             if not found:
                 return
             for one in found:
-                gone = await self._database.write(
-                    lambda base_id=one.base.id: self._store.delete(base_id)
-                )
+                gone = await self._database.write(partial(self._store.delete, one.base.id))
                 await self._forget(one.base.id, gone)
                 self._vectors.forget(one.base.id)
 

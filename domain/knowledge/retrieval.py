@@ -91,7 +91,8 @@ class Retrieval:
         configured = list(agent.knowledge_bases or ()) if agent else []
         wanted = list(dict.fromkeys(asked_for or configured))
         rows = {row.id: row for row in await self._store.find_many(wanted)}
-        usable, skipped = [], []
+        usable: list[str] = []
+        skipped: list[str] = []
         for one in wanted:
             row = rows.get(one)
             granted = (

@@ -19,7 +19,11 @@ async def create(
     quartet: Quartet, caller: Caller, body: KnowledgeBaseCreateRequest
 ) -> dict[str, str]:
     made = await quartet.knowledge.bases.create(
-        caller, name=body.name, type_=body.type, intro=body.intro, language=body.language
+        caller,
+        name=body.name,
+        type_=body.type,
+        intro=body.intro or "",
+        language=body.language or "",
     )
     return {"kdb_id": made, "user_id": caller.user_id}
 
@@ -29,7 +33,7 @@ async def update(
 ) -> dict[str, Any]:
     setting = None if body.kdb_setting is UNSET else body.kdb_setting
     base = await quartet.knowledge.bases.update(
-        caller, body.kdb_id, name=body.name, intro=body.intro, setting=setting
+        caller, body.kdb_id, name=body.name or "", intro=body.intro or "", setting=setting
     )
     return {"success": True, "user_id": base.owner_id}
 
@@ -50,7 +54,7 @@ async def get(quartet: Quartet, caller: Caller, kdb_id: str) -> dict[str, Any]:
 
 async def retrieve(quartet: Quartet, caller: Caller, body: RetrieveRequest) -> dict[str, Any]:
     found, base = await quartet.knowledge.retrieval.retrieve(
-        caller, body.kdb_id, body.query, body.top_k
+        caller, body.kdb_id, body.query, body.top_k or 10
     )
     return {
         "results": [
