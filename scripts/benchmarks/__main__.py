@@ -1,4 +1,4 @@
-"""`scripts/bench [--strict] [lane|database|streams|footprint …]`"""
+"""`scripts/bench [--strict] [lane|database|streams|footprint|knowledge …]`"""
 
 import argparse
 import importlib
@@ -11,7 +11,7 @@ from pathlib import Path
 from scripts.benchmarks.processes import ROOT
 from scripts.benchmarks.tables import Table
 
-BENCHES = ("lane", "database", "streams", "footprint")
+BENCHES = ("lane", "database", "streams", "footprint", "knowledge")
 REPORT = ROOT / "reports" / "bench.md"
 
 
