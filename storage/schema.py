@@ -307,6 +307,27 @@ mcp_tools = Table(
     UniqueConstraint("owner_id", "name", name="uq_mcp_tools_owner_name"),
 )
 
+# --- skills -------------------------------------------------------------------------------------
+
+skills = Table(
+    "skills",
+    metadata,
+    _id(primary_key=True),
+    _owner(),
+    Column("agent_id", String(64), ForeignKey("agents.id", ondelete="CASCADE")),
+    Column("place", String(80), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("description", Text, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("files", Json, nullable=False),
+    Column("digest", String(64), nullable=False),
+    _at("created_at"),
+    _at("updated_at"),
+    UniqueConstraint("place", "name", name="uq_skills_place_name"),
+    Index("ix_skills_owner_id", "owner_id"),
+    Index("ix_skills_agent_id", "agent_id"),
+)
+
 # --- conversations and runs ---------------------------------------------------------------------
 
 conversations = Table(

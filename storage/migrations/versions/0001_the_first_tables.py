@@ -504,6 +504,32 @@ def upgrade() -> None:
         batch_op.create_index("ix_shares_conversation_id", ["conversation_id"], unique=False)
 
     op.create_table(
+        "skills",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("owner_id", sa.String(length=64), nullable=False),
+        sa.Column("agent_id", sa.String(length=64), nullable=True),
+        sa.Column("place", sa.String(length=80), nullable=False),
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("content", sa.Text(), nullable=False),
+        sa.Column("files", sa.Text(), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("updated_at", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["agent_id"], ["agents.id"], name=op.f("fk_skills_agent_id"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["owner_id"], ["users.id"], name=op.f("fk_skills_owner_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_skills")),
+        sa.UniqueConstraint("place", "name", name="uq_skills_place_name"),
+    )
+    with op.batch_alter_table("skills", schema=None) as batch_op:
+        batch_op.create_index("ix_skills_agent_id", ["agent_id"], unique=False)
+        batch_op.create_index("ix_skills_owner_id", ["owner_id"], unique=False)
+
+    op.create_table(
         "calls",
         sa.Column("run_id", sa.String(length=64), nullable=False),
         sa.Column("step", sa.Integer(), nullable=False),
@@ -580,6 +606,11 @@ def downgrade() -> None:
         batch_op.drop_index("ix_calls_owner_kind")
 
     op.drop_table("calls")
+    with op.batch_alter_table("skills", schema=None) as batch_op:
+        batch_op.drop_index("ix_skills_owner_id")
+        batch_op.drop_index("ix_skills_agent_id")
+
+    op.drop_table("skills")
     with op.batch_alter_table("shares", schema=None) as batch_op:
         batch_op.drop_index("ix_shares_conversation_id")
 
