@@ -84,7 +84,7 @@ class Contract:
     def at(self, method: str, path: str) -> Operation | None:
         """The operation of a documented row."""
         for each in self.operations.values():
-            if (each.method, each.path) == (method, path):
+            if each.path == path and method in (each.method, "ANY"):
                 return each
         return None
 

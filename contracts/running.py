@@ -35,6 +35,7 @@ SETTINGS: Mapping[str, str] = {
     "TRUSTED_PROXIES": "127.0.0.1",
     "OUTBOUND_ALLOW": "127.0.0.1/32",
     "FILE_MAX": "2000000",
+    "JAEGER_URL": "https://jaeger.example.com/ui",
     "LOGIN_RATE": "100000/minute",
     "SEND_CODE_RATE": "100000/minute",
     "CHAT_RATE": "100000/minute",

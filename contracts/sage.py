@@ -225,9 +225,7 @@ class World:
         server = self.mcp_server(account)
         listed = account.client.call("tool_list", query={"type": "mcp"}).data["tools"]
         found: str = next(
-            tool["name"]
-            for tool in listed
-            if tool["source"] == server and "greet" in tool["name"]
+            tool["name"] for tool in listed if tool["source"] == server and "greet" in tool["name"]
         )
         return found
 
@@ -414,6 +412,19 @@ SUCCEEDING: Mapping[str, Making] = {
     "workspace_list": _on("workspace_list", "agent_id", World.agent),
     "workspace_download": _in_workspace("workspace_download"),
     "workspace_delete": _in_workspace("workspace_delete"),
+    "jaeger_login": _plain("jaeger_login"),
+    "jaeger_check": _plain("jaeger_check"),
+    "jaeger_redirect": _plain("jaeger_redirect"),
+    **{
+        name: _on(name, "full_path", lambda world, account: "search")
+        for name in (
+            "jaeger_redirect_path",
+            *(
+                f"jaeger_redirect_path_{method}"
+                for method in ("head", "post", "put", "patch", "delete", "options")
+            ),
+        )
+    },
     "oss_create": lambda world, account: Request(
         "oss_create", body={"path": "uploads/images"}, files=[("file", ("example.png", PNG))]
     ),

@@ -21,7 +21,7 @@ PROTECTED.update({name: each for name, each in EXTENSIONS.items() if not each.pu
 ADMINS = [each.id for row, each in ROWS.items() if each is not None and row.auth == "admin"]
 GRANTED = [each.id for row, each in ROWS.items() if each is not None and row.auth == "oauth2 token"]
 PUBLIC = [each.id for row, each in ROWS.items() if each is not None and row.auth == "public"]
-ROLES = {"public": "", "user": "user", "admin": "admin", "oauth2 token": "oauth2"}
+ROLES = {"public": "", "user": "user", "admin": "admin", "oauth2 token": "oauth2", "gate": "gate"}
 UNREAD = b"\xff" * 3_000_000
 """A body that is too large, of the wrong type and no text: 401 comes before any of it shows."""
 EXPIRED = (

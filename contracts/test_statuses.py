@@ -35,7 +35,7 @@ SPENT = frozenset({"auth_logout", "auth_logout_compat", "user_change_password"})
 
 def caller(world: World, operation: Operation) -> Account:
     """Who may call: the administrator, the owner, or somebody new where the login is spent."""
-    if operation.role == "admin":
+    if operation.role in ("admin", "gate"):
         return world.admin
     return world.account("spent") if operation.id in SPENT else world.owner
 
@@ -255,7 +255,17 @@ def _no_such_tool(world: World, operation: Operation) -> Reply:
     return send(world.owner.client, Request(operation.id, body=body))
 
 
+def _no_administrator(world: World, operation: Operation) -> Reply:
+    return world.owner.client.call(operation.id)
+
+
+def _long_destination(world: World, operation: Operation) -> Reply:
+    return world.admin.client.call(operation.id, query={"next": "x" * 2049})
+
+
 PARTICULAR: dict[tuple[str, int], Way] = {
+    ("jaeger_login", 422): _long_destination,
+    **{(f"jaeger_{name}", 403): _no_administrator for name in ("login", "check")},
     ("tool_execute", 404): _no_such_tool,
     **{
         (f"oauth2_{name}{path}", status): way

@@ -8,6 +8,7 @@ from domain.drafting import Drafting
 from domain.files import Files
 from domain.identity.identity import Identity
 from domain.identity.registration import Registration
+from domain.jaeger import JaegerGate
 from domain.knowledge.assembly import Knowledge
 from domain.mcp import McpServers
 from domain.oauth2.server import AuthorizationServer
@@ -43,3 +44,4 @@ class Quartet(msgspec.Struct, frozen=True):
     mcp: McpServers
     knowledge: Knowledge
     workspaces: Workspaces
+    jaeger: JaegerGate

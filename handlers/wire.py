@@ -17,7 +17,8 @@ class Origin(msgspec.Struct, frozen=True):
 
     `address` is the client's address after trusted proxies were taken off; `language` is "zh" or
     "en"; `idempotency_key` is "" when the header is absent. `authorization` is the header as sent,
-    for operations that read credentials of another kind than the lane does.
+    for operations that read credentials of another kind than the lane does; `query` is the query as
+    sent, for those that pass it on.
     """
 
     address: str
@@ -26,6 +27,7 @@ class Origin(msgspec.Struct, frozen=True):
     idempotency_key: str = ""
     last_event_id: str = ""
     authorization: str = ""
+    query: str = ""
 
 
 class Answer(msgspec.Struct):

@@ -19,6 +19,7 @@ from domain.drafting import Drafting
 from domain.files import Files
 from domain.identity.destinations import Destinations
 from domain.identity.policy import IdentityPolicy
+from domain.jaeger import JaegerGate
 from domain.knowledge.assembly import assemble as assemble_knowledge
 from domain.mcp import McpServers
 from domain.model_choice import ModelChoices
@@ -426,6 +427,12 @@ def _quartet(
         mcp=mcp,
         knowledge=knowledge,
         workspaces=workspaces,
+        jaeger=JaegerGate(
+            known.system,
+            Destinations(settings.login_next, settings.root_path.rstrip("/")),
+            url=settings.jaeger_url,
+            root=settings.root_path.rstrip("/"),
+        ),
         versions=Versions(
             database,
             VersionStore(database),

@@ -93,6 +93,7 @@ class Settings(BaseSettings):
     web_search_url: str = ""
     web_search_key: SecretStr | None = None
 
+    jaeger_url: str = Field(default="", pattern=r"^(https?://[!-~]+)?$")
     github_api_url: str = "https://api.github.com"
     github_repository: str = Field(default="", pattern=r"^([A-Za-z0-9-]+/[A-Za-z0-9._-]+)?$")
 

@@ -160,6 +160,11 @@ class Operation:
         )
         success = next(s for s in declared["responses"] if s[0] in "123")
         self._status = int(success)
+        self._bodiless = frozenset(
+            int(status)
+            for status, response in declared["responses"].items()
+            if status >= "400" and "content" not in response
+        )
         self._accepts = _acceptable(declared["responses"][success].get("content", {}))
         self._check = (
             ResponseCheck(_checks(declared["responses"], schemas))
@@ -379,6 +384,8 @@ class Operation:
             if self._check is not None:
                 self._check(status, "text/plain", body)
             return Rendered(status, TEXT, body, extra)
+        if status == 204:
+            return Rendered(status, TEXT, b"", extra)
         body = encode(result)
         if self._enveloped:
             body = self._shape.success(body)
@@ -446,6 +453,9 @@ class Operation:
         scope: Scope,
     ) -> None:
         refusal = refusal_of(error, self._soft, self._codes)
+        if refusal is not None and refusal.status in self._bodiless:
+            await send_body(send, refusal.status, TEXT, b"", request_id, list(refusal.headers))
+            return
         if refusal is None:
             logger.error(
                 "%s failed, request %s",

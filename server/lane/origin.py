@@ -63,5 +63,6 @@ def origin_of(scope: Mapping[str, Any], headers: Mapping[bytes, bytes], proxies:
         user_agent=headers.get(b"user-agent", b"")[:256].decode("latin-1"),
         idempotency_key=headers.get(b"idempotency-key", b"").decode("latin-1"),
         authorization=headers.get(b"authorization", b"").decode("latin-1"),
+        query=scope.get("query_string", b"").decode("latin-1"),
         last_event_id=headers.get(b"last-event-id", b"").decode("latin-1"),
     )

@@ -40,13 +40,14 @@ async def send_body(
     bodyless: bool = False,
 ) -> None:
     """One whole response. `bodyless` keeps the headers and leaves the body out (HEAD, 304)."""
+    length = (b"content-length", b"%d" % len(body))
+    described = () if status == 204 else ((b"content-type", media_type), length)
     await send(
         {
             "type": "http.response.start",
             "status": status,
             "headers": [
-                (b"content-type", media_type),
-                (b"content-length", b"%d" % len(body)),
+                *described,
                 (b"x-request-id", request_id),
                 *BASE_HEADERS,
                 *extra,

@@ -178,7 +178,7 @@ def implied_statuses(operation: Operation) -> set[str]:
     """The statuses of the table "Which statuses an operation declares" of openapi/README.md."""
     raw = operation.raw
     reads = operation.method in _READS
-    private = bool(raw.get("security"))
+    private = bool(raw.get("security")) and raw.get("x-role") != "gate"
     keyed = honours_key(operation)
     implied = {"500"}
     if operation.body:
