@@ -229,7 +229,6 @@ REFUSED = {
     "available_sub_agent_ids": ["x"],
     "extra_mcp_config": {"x": {}},
     "available_skills": ["x"],
-    "available_knowledge_bases": ["x"],
 }
 
 
