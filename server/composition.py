@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import time
 import uuid
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp
 
 from domain.accounts import Accounts, accounts
 from domain.agents import Agents
+from domain.caller import Caller
 from domain.drafting import Drafting
 from domain.identity.policy import IdentityPolicy
 from domain.model_choice import ModelChoices
@@ -63,6 +65,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("quartet.server")
 
 DAY_S = 24 * 3600.0
+OPEN_CHAT_ACCOUNT = "open-chat"
+"""An agent that strangers may use is granted to this account."""
 
 
 class Started(msgspec.Struct):
@@ -210,7 +214,8 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
             database,
             seal=lambda answer: box.seal(answer.decode(), "idempotency"),
             unseal=lambda sealed: box.open(sealed, "idempotency").encode(),
-        )
+        ),
+        secret=hashlib.sha256(b"quartet idempotency " + key).digest(),
     )
     database.in_background(idempotency.keep_house)
     database.in_background(partial(keep_house, settings, log, parts))
@@ -229,6 +234,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
             origins=frozenset({settings.base_url, *settings.cors_origins} - {"*"}),
             proxies=proxies,
             proxy_header=settings.trusted_identity_header if trusts_header else "",
+            open_to=await _open_to(settings, parts),
         ),
         proxies=proxies,
         rates=Rates(
@@ -236,6 +242,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
                 "login": settings.login_rate,
                 "send_code": settings.send_code_rate,
                 "chat": settings.chat_rate,
+                "open_chat": settings.open_chat_rate,
             },
             settings.redis_url,
         ),
@@ -269,6 +276,15 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
         close=stack.aclose,
         admin_password=admin_password,
     )
+
+
+async def _open_to(settings: Settings, known: Accounts) -> dict[str, Caller]:
+    """The operations that `SAGE_OPEN_CHAT` opens, and the account that strangers share there."""
+    if not settings.sage_open_chat:
+        return {}
+    shared = await known.identity.verify_proxy(OPEN_CHAT_ACCOUNT)
+    stranger = msgspec.structs.replace(shared, via="none")
+    return {"chat_create": stranger, "chat_stream": stranger}
 
 
 def _quartet(

@@ -232,7 +232,10 @@ class Operation:
             origin = origin_of(scope, headers, around.proxies)
         if self._rate:
             assert origin is not None
-            await around.rates.hit(self._rate, caller.user_id or origin.address)
+            if caller.user_id and caller.via == "none":
+                await around.rates.hit(f"open_{self._rate}", origin.address)
+            else:
+                await around.rates.hit(self._rate, caller.user_id or origin.address)
         raw = b""
         if self._media:
             values["body"], raw = await self._body(receive, headers)
@@ -387,6 +390,7 @@ class Operation:
             self.operation_id,
             scope,
             raw or forms.digest(values.get("body")),
+            self._around.idempotency.secret,
         )
         replay = self._replay_run
 
