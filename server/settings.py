@@ -38,7 +38,6 @@ class Settings(BaseSettings):
     # --- identity ---------------------------------------------------------------------------
     auth_mode: Literal["native", "trusted_proxy", "oauth"] = "native"
     allow_registration: bool = True
-    registration_verify_email: bool = False
     trusted_identity_header: str = "X-Sage-Internal-UserId"
     admin_username: str = "admin"
     admin_email: str = "admin@localhost.localdomain"
@@ -67,10 +66,10 @@ class Settings(BaseSettings):
     file_max: int = 100 * MIB
     files_max: int = 20
     headers_max: int = 32 * 1024
-    content_max: int = MIB
     login_rate: str = "10/minute"
     send_code_rate: str = "5/minute"
     chat_rate: str = "60/minute"
+    open_chat_rate: str = "10/minute"
     lockout_failures: int = 10
     address_failures: int = 100
     lockout_s: int = 300

@@ -36,12 +36,16 @@ class Door:
         origins: frozenset[str],
         proxies: Proxies,
         proxy_header: str = "",
+        open_to: Mapping[str, Caller] | None = None,
     ) -> None:
+        """`open_to` names operations that the operator has opened, and the caller that stands in
+        for whoever sends no credential."""
         self._identity = identity
         self._cookie_prefix = cookie_name.encode() + b"="
         self._origins = origins
         self._proxies = proxies
         self._proxy_header = proxy_header.lower().encode()
+        self.open_to = open_to or {}
 
     async def caller(
         self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes], *, cookies: bool
@@ -103,7 +107,7 @@ class Door:
 class Access:
     """The rule of one operation."""
 
-    __slots__ = ("_admin", "_cookies", "_door", "_writes", "optional", "public")
+    __slots__ = ("_admin", "_cookies", "_door", "_open_to", "_writes", "optional", "public")
 
     def __init__(
         self,
@@ -119,6 +123,7 @@ class Access:
         self.public = not operation["security"]
         self.optional = self.public and wants_caller
         self._admin = operation.get("x-role") == "admin"
+        self._open_to = door.open_to.get(operation.get("operationId", ""))
         self._writes = method not in SAFE and operation.get("x-effect") not in ("read", "self")
 
     async def admit(self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> Caller:
@@ -130,7 +135,12 @@ class Access:
                 return await self._door.caller(scope, headers, cookies=self._cookies)
             except (DomainError, Refusal):
                 return ANONYMOUS
-        caller = await self._door.caller(scope, headers, cookies=self._cookies)
+        try:
+            caller = await self._door.caller(scope, headers, cookies=self._cookies)
+        except Unauthenticated as error:
+            if self._open_to is None or error.key != "auth.required":
+                raise
+            return self._open_to
         if self._admin and caller.role != "admin":
             raise Forbidden("auth.forbidden")
         if self._writes and caller.role == "viewer":
