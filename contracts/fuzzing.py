@@ -209,7 +209,7 @@ class Things:
                 return self._thing(name, account, case)
             if name == "user_id" and "messages" in body:
                 return account.user_id
-            if name in ("password", "new_password"):
+            if name in ("password", "new_password") and not 8 <= len(value) <= 128:
                 return PASSWORD
             if name == "email":
                 return f"{unique('mail')}@example.com"
