@@ -222,7 +222,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
     proxies = Proxies(settings.trusted_proxies)
     cookie_name, cookie = session_cookie(settings)
     trusts_header = settings.auth_mode == "trusted_proxy"
-    drain = Drain()
+    drain = Drain(settings.streams_per_user)
     tracing = tracing_of(settings)
     if tracing is not None:
         stack.push_async_callback(tracing.close)

@@ -77,6 +77,7 @@ class Settings(BaseSettings):
     # --- runs -------------------------------------------------------------------------------
     max_loop_count: int = 10
     max_loop_cap: int = 50
+    streams_per_user: int = Field(200, ge=1)
     runs_per_user: int = 50
     runs_per_provider: int = 200
     event_retention_days: int = 0

@@ -15,6 +15,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from domain.caller import Caller
+from domain.errors import Throttled
 from handlers.wire import Answer, Redirect, Stream, Text
 from server.lane import bodies, forms
 from server.lane.access import Access, Door
@@ -251,7 +252,7 @@ class Operation:
         try:
             if key is None:
                 result = await self._handler(**values)
-                await self._send(scope, receive, send, headers, request_id, result)
+                await self._send(scope, receive, send, headers, request_id, result, caller)
             else:
                 await self._send_once(
                     scope, receive, send, headers, request_id, values, caller, key, raw
@@ -306,10 +307,11 @@ class Operation:
         headers: Mapping[bytes, bytes],
         request_id: bytes,
         result: Any,
+        caller: Caller,
     ) -> None:
         """A handler's result onto the wire."""
         if type(result) is Stream:
-            await self._send_stream(send, receive, request_id, result, [])
+            await self._send_stream(send, receive, request_id, result, [], caller)
             return
         status, media, body, extra = self._render(result, headers)
         await send_body(
@@ -329,7 +331,11 @@ class Operation:
         request_id: bytes,
         stream: Stream,
         extra: list[tuple[bytes, bytes]],
+        caller: Caller,
     ) -> None:
+        # A stream that comes with a run of its own is bounded by how many runs there may be.
+        if self.method == "GET" and self._around.drain.is_full(caller.user_id):
+            raise Throttled("request.throttled", retry_after=5)
         await send_stream(
             send,
             receive,
@@ -338,6 +344,7 @@ class Operation:
             request_id,
             [*((n.encode(), v.encode()) for n, v in stream.headers), *extra],
             self._around.drain,
+            caller.user_id,
         )
 
     def _render(self, result: Any, headers: Mapping[bytes, bytes]) -> Rendered:
@@ -415,7 +422,7 @@ class Operation:
         )
         mark = [(b"idempotency-replayed", b"true")] if replayed else []
         if isinstance(result, Stream):
-            await self._send_stream(send, receive, request_id, result, mark)
+            await self._send_stream(send, receive, request_id, result, mark, caller)
             return
         await send_body(
             send, result.status, result.media, result.body, request_id, [*result.headers, *mark]

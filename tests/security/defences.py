@@ -1148,6 +1148,19 @@ async def rates_are_limited_per_user(place: Place) -> None:
     raise AssertionError("the third of two was let through")
 
 
+@without(58, streams={"server.lane.replies:Drain.is_full": lambda self, user_id: False})
+async def an_account_follows_so_many_streams(place: Place) -> None:
+    follower, path = await place.account("follower"), "/api/stream/active_sessions"
+    with mock.patch.object(place.started.drain, "_per_user", 2):
+        async with place.stream(follower, "GET", path) as one, place.stream(follower, "GET", path):
+            assert one.status == 200
+            third = await follower.ask("GET", path)
+            assert third.http == 429
+            assert int(third.headers["retry-after"]) > 0
+            assert (await place.stranger.ask("GET", path)).http == 200
+        assert (await follower.ask("GET", path)).http == 200
+
+
 @without(61, clock={"domain.identity.clock:Clock.__call__": lambda self: time.time()})
 async def a_clock_set_back_revives_nothing(place: Place) -> None:
     del place
