@@ -7,6 +7,7 @@ CONTRACTS_MODEL_URL  an OpenAI-compatible endpoint that the server can reach
 CONTRACTS_EXAMPLES   generated requests per operation and kind of data; 20
 """
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -30,17 +31,25 @@ REACH = Reach()
 @pytest.fixture(scope="session")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[running.Started]:
     """The server under test; one for each process of the run."""
-    if URL:
-        username, _, password = os.environ["CONTRACTS_ADMIN"].partition(":")
-        model_url = os.environ.get("CONTRACTS_MODEL_URL", "")
-        yield running.Started(URL, (username, password), model_url, None, 0)
-        return
     folder = tmp_path_factory.mktemp("contracts")
-    with (
-        running.model(folder / "model.log") as model_url,
-        running.server(folder / "data", model_url) as made,
-    ):
-        yield made
+    with contextlib.ExitStack() as stack:
+        model_url = os.environ.get("CONTRACTS_MODEL_URL", "") or stack.enter_context(
+            running.model(folder / "model.log")
+        )
+        if URL:
+            yield running.Started(
+                URL, _login("CONTRACTS_ADMIN"), model_url, None, 0, _login("CONTRACTS_VIEWER")
+            )
+        else:
+            yield stack.enter_context(running.server(folder / "data", model_url))
+
+
+def _login(variable: str) -> tuple[str, str]:
+    """user:password of the environment."""
+    username, colon, password = os.environ.get(variable, "").partition(":")
+    if not colon:
+        pytest.exit(f"CONTRACTS_URL needs {variable}=user:password (contracts/README.md)", 4)
+    return username, password
 
 
 @pytest.fixture(scope="session")
@@ -73,8 +82,18 @@ def world(started: running.Started, anonymous: Client) -> World:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "own_server: reaches behind a server that the suite started")
     if not hasattr(config, "workerinput"):
         shutil.rmtree(REPORTS / ".contracts", ignore_errors=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Against a URL, leave out what only a server of the suite's own can show."""
+    if not URL:
+        return
+    out = [item for item in items if item.get_closest_marker("own_server")]
+    config.hook.pytest_deselected(items=out)
+    items[:] = [item for item in items if item not in out]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -112,8 +131,13 @@ def pytest_terminal_summary(
 
 
 def _whole(config: pytest.Config) -> bool:
-    """Whether the run was of the whole suite, so that what it missed was missed."""
+    """Whether the run was of the whole suite, so that what it missed was missed.
+
+    Against a URL it never is: what needs a server of the suite's own was left out.
+    """
     option = config.option
     narrowed = option.keyword or option.markexpr or getattr(option, "lf", False) or option.maxfail
     folders = {(config.invocation_params.dir / arg).resolve() for arg in config.args}
-    return not narrowed and any(each == HERE or each in HERE.parents for each in folders)
+    return (
+        not URL and not narrowed and any(each == HERE or each in HERE.parents for each in folders)
+    )

@@ -32,13 +32,15 @@ SETTINGS: Mapping[str, str] = {
 
 
 class Started(NamedTuple):
-    """A running server. `data` is its data directory, None where only its URL is known."""
+    """A running server. `data` is its data directory, None where only its URL is known; then
+    `viewer` is an account of that role."""
 
     url: str
     admin: tuple[str, str]
     model_url: str
     data: Path | None
     pid: int
+    viewer: tuple[str, str] = ("", "")
 
     def mailed(self, address: str) -> str:
         """The six digits of the newest mail to an address, from the outbox."""
