@@ -3,6 +3,7 @@
 import asyncio
 import getpass
 import secrets
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Coroutine
@@ -151,7 +152,8 @@ def restore(source: Path, data: Data = None) -> None:
 
 
 def _run(act: Callable[[Settings], Coroutine[Any, Any, None]], data: Path | None) -> None:
-    settings = Settings() if data is None else Settings(data=data)
+    given: dict[str, Any] = {} if data is None else {"data": data}
+    settings = Settings(**given)
     observing.configure_logs(settings)
     try:
         asyncio.run(act(settings))
@@ -159,7 +161,10 @@ def _run(act: Callable[[Settings], Coroutine[Any, Any, None]], data: Path | None
         _fail(text(error.key, "en", error.details))
     except Locked as error:
         _fail(f"{error}; stop the server first")
-    except (Refused, StorageError, WrongKey, SealBroken, OSError, ValueError) as error:
+    except (
+        *(Refused, StorageError, WrongKey, SealBroken),
+        *(OSError, ValueError, sqlite3.Error),
+    ) as error:
         _fail(str(error))
 
 
