@@ -12,9 +12,9 @@ from tests.chaos.deployment import Site, Stream, deployed, entered, eventually, 
 from tests.chaos.disconnects import Answer, Request, complete_lines
 
 UNREAD = 40
-TOKENS = 60_000
+TOKENS = 40_000
 """Lines of the fast run: more than the kernel holds for a connection and 4,096 behind that."""
-GROWTH_MAX = 256 * 1024 * 1024
+GROWTH_MAX = 96 * 1024 * 1024
 OTHER = '[{"tokens": 300, "every_ms": 10}, {"say": "done"}]'
 
 
