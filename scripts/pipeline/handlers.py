@@ -27,6 +27,10 @@ READ_BY_LANE = frozenset(
 )
 """Header parameters that act before the handler or reach it as `origin`."""
 
+ASKED_BY_LANE = frozenset({"chat.replay"})
+"""Functions that the lane calls beside the operations: the stream of a run that a repeated request
+began."""
+
 
 def check(made: list[Bundle]) -> list[str]:
     """What handlers and operations do not agree on."""
@@ -48,7 +52,8 @@ def _check(bundle: Bundle) -> Iterator[str]:
         wanted = {operation.function for operation in own}
         for function, value in vars(module).items():
             public = inspect.iscoroutinefunction(value) and not function.startswith("_")
-            if public and value.__module__ == name and function not in wanted:
+            asked = f"{resource}.{function}" in ASKED_BY_LANE
+            if public and value.__module__ == name and function not in wanted and not asked:
                 yield f"{name}.{function}: no operation {resource}_{function.rstrip('_')}"
 
 
