@@ -76,6 +76,9 @@ class Door:
         if self._proxy_header and (asserted := headers.get(self._proxy_header)):
             client = scope.get("client")
             if client and self._proxies.trusts(client[0]):
+                # A proxy that adds its header to the client's own instead of replacing it.
+                if sum(name == self._proxy_header for name, _ in scope["headers"]) > 1:
+                    raise Refusal(400, "request.bad_header")
                 caller = await self._identity.verify_proxy(asserted.decode("latin-1"))
                 # What the proxy goes by is a cookie of its own: a browser sends that along, too.
                 if scope["method"] not in SAFE:

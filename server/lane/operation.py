@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from domain.caller import Caller
 from domain.errors import Throttled
+from domain.identity.lockout import network
 from handlers.wire import Answer, Redirect, Stream, Text
 from server.lane import bodies, forms
 from server.lane.access import Access, Door
@@ -234,9 +235,9 @@ class Operation:
         if self._rate:
             assert origin is not None
             if caller.user_id and caller.via == "none":
-                await around.rates.hit(f"open_{self._rate}", origin.address)
+                await around.rates.hit(f"open_{self._rate}", network(origin.address))
             else:
-                await around.rates.hit(self._rate, caller.user_id or origin.address)
+                await around.rates.hit(self._rate, caller.user_id or network(origin.address))
         raw = b""
         if self._media:
             values["body"], raw = await self._body(receive, headers)
