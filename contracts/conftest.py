@@ -137,7 +137,8 @@ def _whole(config: pytest.Config) -> bool:
     Against a URL it never is: what needs a server of the suite's own was left out.
     """
     option = config.option
-    narrowed = option.keyword or option.markexpr or getattr(option, "lf", False) or option.maxfail
+    named = ("keyword", "markexpr", "deselect", "lf", "maxfail")
+    narrowed = any(getattr(option, name, None) for name in named)
     folders = {(config.invocation_params.dir / arg).resolve() for arg in config.args}
     return (
         not URL and not narrowed and any(each == HERE or each in HERE.parents for each in folders)
