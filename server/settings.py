@@ -2,9 +2,9 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIB = 1024 * 1024
@@ -115,3 +115,17 @@ class Settings(BaseSettings):
     def embedded(self) -> bool:
         """Whether rows live in a SQLite file of the data directory."""
         return not self.database_url.startswith("postgresql")
+
+
+def read_settings(**given: Any) -> Settings:
+    """The settings of the environment and `.env`, outranked by `given`.
+
+    Raises ValueError with a line for people: which variable, and why; never its value.
+    """
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        found = error.errors(include_input=False, include_url=False, include_context=False)
+        raise ValueError(
+            "; ".join(f"{str(one['loc'][0]).upper()}: {one['msg'].lower()}" for one in found)
+        ) from None

@@ -21,7 +21,7 @@ from server.administration import keys
 from server.administration.integrity import findings
 from server.administration.opening import Refused, reading, writing
 from server.messages import text
-from server.settings import Settings
+from server.settings import Settings, read_settings
 from storage.database import StorageError
 from storage.lock import Locked
 from storage.users import UserStore
@@ -153,9 +153,9 @@ def restore(source: Path, data: Data = None) -> None:
 
 def _run(act: Callable[[Settings], Coroutine[Any, Any, None]], data: Path | None) -> None:
     given: dict[str, Any] = {} if data is None else {"data": data}
-    settings = Settings(**given)
-    observing.configure_logs(settings)
     try:
+        settings = read_settings(**given)
+        observing.configure_logs(settings)
         asyncio.run(act(settings))
     except DomainError as error:
         _fail(text(error.key, "en", error.details))
