@@ -93,6 +93,15 @@ async def test_ghsa_53h9_fmjf_frwr_redirects_to_the_inside(place: Place) -> None
     await defences.redirects_are_few_checked_and_without_credentials(place)
 
 
+async def test_an_inner_name_does_not_tell_its_address(place: Place) -> None:
+    steps = [{"call": "web_fetch", "args": {"url": "http://localhost:9/"}}, {"say": "done"}]
+    said = {"messages": [{"role": "user", "content": f"script:{json.dumps(steps)}"}]}
+    reply = await place.owner.ask("POST", "/api/stream", said)
+    assert b"localhost does not lead to a public address" in reply.body
+    assert b"127.0.0.1" not in reply.body
+    assert b"::1" not in reply.body
+
+
 # --- authentication -----------------------------------------------------------------------------
 
 
