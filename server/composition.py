@@ -65,6 +65,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("quartet.server")
 
 DAY_S = 24 * 3600.0
+UNNAMED = "urn:quartet"
+"""Who issues tokens where PUBLIC_URL says nothing: the same in every process over one database."""
 OPEN_CHAT_ACCOUNT = "open-chat"
 """An agent that strangers may use is granted to this account."""
 
@@ -123,6 +125,21 @@ def tracing_of(settings: Settings) -> "Tracing | None":
     from server.tracing import Tracing
 
     return Tracing(settings.otlp_endpoint)
+
+
+def own_origins(settings: Settings) -> frozenset[str]:
+    """The origins of the server's own pages: PUBLIC_URL, or every name that this machine's
+    browsers have for the listening address."""
+    if settings.public_url:
+        return frozenset({settings.base_url})
+    hosts = {settings.host}
+    if settings.host in ("127.0.0.1", "0.0.0.0", "::1", "::", "localhost"):  # noqa: S104
+        hosts |= {"127.0.0.1", "localhost", "[::1]"}
+    return frozenset(
+        f"http://{host}:{port}"
+        for host in hosts
+        for port in (settings.port, settings.assistant_port)
+    )
 
 
 def session_cookie(settings: Settings) -> tuple[str, Callable[[str], tuple[bytes, bytes]]]:
@@ -191,7 +208,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
         database,
         log,
         key=key,
-        issuer=settings.base_url,
+        issuer=settings.public_url.rstrip("/") or UNNAMED,
         policy=policy_of(settings),
         send=mail_of(settings).send,
         redis_url=settings.redis_url,
@@ -231,7 +248,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
         door=Door(
             parts.identity,
             cookie_name=cookie_name,
-            origins=frozenset({settings.base_url, *settings.cors_origins} - {"*"}),
+            origins=own_origins(settings) | set(settings.cors_origins) - {"*"},
             proxies=proxies,
             proxy_header=settings.trusted_identity_header if trusts_header else "",
             open_to=await _open_to(settings, parts),
