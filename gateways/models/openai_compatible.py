@@ -4,6 +4,9 @@ The client brings URLs, authentication and error bodies; the connection is the o
 a socket of our own for the embedded model. Nothing is retried: a model call is made at most once.
 """
 
+import asyncio
+import importlib
+import sys
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +78,9 @@ class OpenAIModel:
             await deltas.aclose()
 
     async def _deltas(self, call: ModelCall) -> AsyncGenerator[Delta, None]:
+        if "openai" not in sys.modules:
+            # Half a second of imports on the loop would hold up every other stream.
+            await asyncio.to_thread(importlib.import_module, "openai.resources.chat.completions")
         import httpx2
         import openai
 
