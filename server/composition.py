@@ -280,6 +280,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
             settings=settings,
             quartet=quartet,
             drain=drain,
+            log=log,
             is_stopping=lambda: quartet.runs.is_stopping,
         ),
         cors_origins=frozenset(settings.cors_origins),
@@ -377,6 +378,7 @@ def _pages(
     settings: Settings,
     quartet: Quartet,
     drain: Drain,
+    log: EventLog,
     is_stopping: Callable[[], bool],
 ) -> dict[str, ASGIApp]:
     token = settings.metrics_token
@@ -390,7 +392,13 @@ def _pages(
         metrics=metrics.metrics_page(
             contracts,
             token=token.get_secret_value() if token else "",
-            gauges={"quartet_streams": ("Streams under way.", lambda: len(drain))},
+            gauges={
+                "quartet_streams": ("Streams under way.", lambda: len(drain)),
+                "quartet_followed": (
+                    "Streams of the event log that are followed here.",
+                    lambda: log.followed,
+                ),
+            },
             check=quartet.system.check,
         ),
     )
