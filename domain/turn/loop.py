@@ -59,6 +59,11 @@ HISTORY = 1000
 RECOLLECTIONS = 20
 CALLS_MAX = 16
 """Tool calls of one answer that are made; a model asks for any number, and they go side by side."""
+ANSWER_MAX = 2 * 1024 * 1024
+"""Characters of one answer with its reasoning: every one of them is logged."""
+ANSWER_S = 1800.0
+"""Seconds that one answer may take. A model's own timeout bounds its silence alone, and one that
+says a word a minute would hold a run for ever."""
 IMAGES_MAX = 16
 IMAGE_CHARACTERS_MAX = 32 * 1024 * 1024
 """Images of one prompt, and the characters of their `data:` URLs: all are in memory at once."""
@@ -350,9 +355,17 @@ class Turn:
         reasons: list[str] = []
         said.text_id, said.reasoning_id = uuid7(), uuid7()
         push, drain = writer.push, writer.drain
+        room = ANSWER_MAX
         try:
-            async with aclosing(self._resolved.model.stream(call)) as deltas:
+            async with (
+                asyncio.timeout(ANSWER_S),
+                aclosing(self._resolved.model.stream(call)) as deltas,
+            ):
                 async for delta in deltas:
+                    if isinstance(delta, models.Text | models.Reasoning):
+                        room -= len(delta.text)
+                        if room < 0:
+                            raise ModelMalformed(f"an answer of over {ANSWER_MAX} characters")
                     match delta:
                         case models.Text(text=text, stamp=stamp):
                             pieces.append(text)
@@ -377,6 +390,8 @@ class Turn:
                             said.usage = delta
                         case models.Finish():
                             pass
+        except TimeoutError:
+            raise ModelTimeout(f"an answer that took over {ANSWER_S:g} s") from None
         finally:
             said.text = "".join(pieces)
             said.reasoning = "".join(reasons)

@@ -155,14 +155,15 @@ class OpenAIModel:
 
 
 def _text(error: "openai.APIStatusError") -> str:
-    """The server's own words; the openai client's message wraps them in the whole body."""
+    """The server's own words where they stand as OpenAI's do. Any other body stays unsaid: the
+    address may be one that was never meant to be read (security 26)."""
     body: Any = error.body
     if isinstance(body, dict):
         inner = body.get("error", body)
         message = inner.get("message") if isinstance(inner, dict) else inner
         if isinstance(message, str):
             return message
-    return error.message
+    return "the endpoint gave no reason"
 
 
 def _broken(error: BaseException) -> ModelError:
