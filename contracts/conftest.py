@@ -9,6 +9,7 @@ CONTRACTS_MCP_URL    an MCP server that it can reach, over streamable HTTP
 CONTRACTS_EXAMPLES   generated requests per operation and kind of data; 20
 """
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -27,26 +28,38 @@ URL = os.environ.get("CONTRACTS_URL", "").rstrip("/")
 HERE = Path(__file__).parent
 REPORTS = HERE.parent / "reports"
 REACH = Reach()
+EXAMPLES = int(os.environ.get("CONTRACTS_EXAMPLES", "20"))
 
 
 @pytest.fixture(scope="session")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[running.Started]:
     """The server under test; one for each process of the run."""
-    if URL:
-        username, _, password = os.environ["CONTRACTS_ADMIN"].partition(":")
-        model_url = os.environ.get("CONTRACTS_MODEL_URL", "")
-        mcp_url = os.environ.get("CONTRACTS_MCP_URL", "")
-        yield running.Started(URL, (username, password), model_url, None, 0, mcp_url)
-        return
     folder = tmp_path_factory.mktemp("contracts")
-    with (
-        running.model(folder / "model.log") as model_url,
-        running.mcp(folder / "mcp.log") as mcp_url,
-        running.releases() as github,
-        running.search() as search,
-        running.server(folder / "data", model_url, **github, **search) as made,
-    ):
-        yield made._replace(mcp_url=mcp_url)
+    with contextlib.ExitStack() as stack:
+        model_url = os.environ.get("CONTRACTS_MODEL_URL", "") or stack.enter_context(
+            running.model(folder / "model.log")
+        )
+        mcp_url = os.environ.get("CONTRACTS_MCP_URL", "") or stack.enter_context(
+            running.mcp(folder / "mcp.log")
+        )
+        if URL:
+            admin, viewer = _login("CONTRACTS_ADMIN"), _login("CONTRACTS_VIEWER")
+            yield running.Started(URL, admin, model_url, None, 0, mcp_url, viewer)
+        else:
+            github = stack.enter_context(running.releases())
+            search = stack.enter_context(running.search())
+            made = stack.enter_context(
+                running.server(folder / "data", model_url, **github, **search)
+            )
+            yield made._replace(mcp_url=mcp_url)
+
+
+def _login(variable: str) -> tuple[str, str]:
+    """user:password of the environment."""
+    username, colon, password = os.environ.get(variable, "").partition(":")
+    if not colon:
+        pytest.exit(f"CONTRACTS_URL needs {variable}=user:password (contracts/README.md)", 4)
+    return username, password
 
 
 @pytest.fixture(scope="session")
@@ -79,8 +92,18 @@ def world(started: running.Started, anonymous: Client) -> World:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "own_server: reaches behind a server that the suite started")
     if not hasattr(config, "workerinput"):
         shutil.rmtree(REPORTS / ".contracts", ignore_errors=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Against a URL, leave out what only a server of the suite's own can show."""
+    if not URL:
+        return
+    out = [item for item in items if item.get_closest_marker("own_server")]
+    config.hook.pytest_deselected(items=out)
+    items[:] = [item for item in items if item not in out]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -93,7 +116,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if not REACH.seen or session.config.option.collectonly:
         return
     contract = load("sage", URL)
-    unmet = REACH.unmet(contract) + exceptions.unneeded(REACH)
+    unmet = REACH.unmet(contract) + exceptions.unneeded(REACH, EXAMPLES)
     REPORTS.mkdir(exist_ok=True)
     (REPORTS / "contracts.md").write_text(REACH.report(contract, unmet))
     session.config.stash[UNMET] = unmet
@@ -118,8 +141,14 @@ def pytest_terminal_summary(
 
 
 def _whole(config: pytest.Config) -> bool:
-    """Whether the run was of the whole suite, so that what it missed was missed."""
+    """Whether the run was of the whole suite, so that what it missed was missed.
+
+    Against a URL it never is: what needs a server of the suite's own was left out.
+    """
     option = config.option
-    narrowed = option.keyword or option.markexpr or getattr(option, "lf", False) or option.maxfail
+    named = ("keyword", "markexpr", "deselect", "lf", "maxfail")
+    narrowed = any(getattr(option, name, None) for name in named)
     folders = {(config.invocation_params.dir / arg).resolve() for arg in config.args}
-    return not narrowed and any(each == HERE or each in HERE.parents for each in folders)
+    return (
+        not URL and not narrowed and any(each == HERE or each in HERE.parents for each in folders)
+    )

@@ -1,5 +1,6 @@
 """Checks that are switched off for an operation, each with its reason; the list cleans itself:
-a line whose failure no longer occurs fails the run."""
+a line whose failure no longer occurs fails the run, from the number of examples on that the line
+names."""
 
 import csv
 from functools import cache
@@ -11,21 +12,19 @@ FILE = Path(__file__).parent / "exceptions.tsv"
 
 
 @cache
-def listed() -> dict[tuple[str, str], str]:
-    """(operationId, check) → why. Raises AssertionError for a line without a reason."""
+def listed() -> dict[tuple[str, str], int]:
+    """(operationId, check) → the number of examples at which it shows. Raises AssertionError for
+    a line without a reason."""
     with FILE.open(newline="") as lines:
-        found = {
-            (line["operation"], line["check"]): line["reason"]
-            for line in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-        }
-    assert all(found.values()), "exceptions.tsv: a line without a reason"
-    return found
+        table = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+    assert all(line["reason"] for line in table), "exceptions.tsv: a line without a reason"
+    return {(line["operation"], line["check"]): int(line["examples"]) for line in table}
 
 
-def unneeded(reach: Reach) -> list[str]:
-    """The lines that no failure of the run needed."""
+def unneeded(reach: Reach, examples: int) -> list[str]:
+    """The lines that no failure of a run with so many examples per operation needed."""
     return [
         f"contracts/exceptions.tsv: {operation_id} passes {check}; take its line out"
-        for operation_id, check in listed()
-        if not reach.excused[operation_id, check]
+        for (operation_id, check), enough in listed().items()
+        if examples >= enough and not reach.excused[operation_id, check]
     ]

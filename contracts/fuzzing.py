@@ -5,7 +5,6 @@ Checks of the wire see HTTP's own status; checks of meaning see the effective on
 """
 
 import copy
-import os
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +23,6 @@ from contracts.judging import Judge, Verdict
 from contracts.reach import Reach
 from contracts.sage import PASSWORD, Account, World, address, unique
 
-EXAMPLES = int(os.environ.get("CONTRACTS_EXAMPLES", "20"))
 SPENT = frozenset({"auth_logout", "auth_logout_compat", "user_change_password"})
 WIRE = [
     checks.not_a_server_error,
@@ -232,7 +230,7 @@ class Things:
                 return self._thing(name, account, case)
             if name == "user_id" and "messages" in body:
                 return account.user_id
-            if name in ("password", "new_password"):
+            if name in ("password", "new_password") and not 8 <= len(value) <= 128:
                 return PASSWORD
             if name == "email":
                 return f"{unique('mail')}@example.com"

@@ -45,7 +45,8 @@ SETTINGS: Mapping[str, str] = {
 
 
 class Started(NamedTuple):
-    """A running server. `data` is its data directory, None where only its URL is known."""
+    """A running server. `data` is its data directory, None where only its URL is known; then
+    `viewer` is an account of that role."""
 
     url: str
     admin: tuple[str, str]
@@ -53,6 +54,7 @@ class Started(NamedTuple):
     data: Path | None
     pid: int
     mcp_url: str = ""
+    viewer: tuple[str, str] = ("", "")
 
     def mailed(self, address: str) -> str:
         """The six digits of the newest mail to an address, from the outbox."""

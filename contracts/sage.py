@@ -62,7 +62,7 @@ class World:
         self.admin = self.login(*started.admin)
         self.owner = self.account("owner")
         self.stranger = self.account("stranger")
-        self.viewer = self.account("viewer", role="viewer")
+        self.viewer = self.new_viewer()
 
     def login(self, username: str, password: str) -> Account:
         """Log in. Raises AssertionError when that fails."""
@@ -94,6 +94,12 @@ class World:
         username = unique(prefix)
         self.create(username, **columns)
         return self.login(username, PASSWORD)
+
+    def new_viewer(self) -> Account:
+        """An account that may read: a new one, or the one that was named."""
+        if self.started.data is None:
+            return self.login(*self.started.viewer)
+        return self.account("viewer", role="viewer")
 
     def left(self) -> Client:
         """Holds the token of an account that was made inactive after its login."""

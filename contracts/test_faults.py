@@ -16,6 +16,8 @@ from contracts.judging import Judge
 from contracts.reach import Reach
 from contracts.sage import World, unique
 
+pytestmark = pytest.mark.own_server
+
 
 @pytest.fixture
 def broken(tmp_path: Path, contract: Contract, judge: Judge, reach: Reach) -> Iterator[World]:

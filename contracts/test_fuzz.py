@@ -5,9 +5,9 @@ for is test_credentials.py's."""
 import pytest
 from schemathesis import Case
 
-from contracts.conftest import URL
+from contracts.conftest import EXAMPLES, URL
 from contracts.document import Contract, load
-from contracts.fuzzing import EXAMPLES, Fuzzing, schema_of
+from contracts.fuzzing import Fuzzing, schema_of
 from contracts.judging import Judge
 from contracts.reach import Reach
 from contracts.sage import World

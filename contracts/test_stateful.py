@@ -9,9 +9,9 @@ import pytest
 from schemathesis import Case, Response
 from schemathesis.core.failures import Failure
 
-from contracts.conftest import URL
+from contracts.conftest import EXAMPLES, URL
 from contracts.document import Contract, load
-from contracts.fuzzing import EXAMPLES, Fuzzing, make_unique, schema_of
+from contracts.fuzzing import Fuzzing, make_unique, schema_of
 from contracts.judging import Judge, Verdict
 from contracts.reach import Reach
 from contracts.sage import Account, World

@@ -191,6 +191,8 @@ class Outbound:
             raise OSError(f"{host} has no address")
         for address in addresses:
             if (reason := self._allow.refusal(purpose, host, port, address)) is not None:
+                if literal(host) is None:  # an inner name's address is not for whoever asks
+                    reason = f"{host} does not lead to a public address"
                 raise OutboundRefused(reason)
         return addresses
 

@@ -1,5 +1,7 @@
 """A web page as text, for a model to read."""
 
+import asyncio
+
 import msgspec
 
 from gateways import html_text
@@ -10,6 +12,8 @@ PURPOSE = "fetch"
 MAX_BYTES = 4 * 1024 * 1024
 TIMEOUT_S = 20.0
 MAX_TEXT = 50_000
+READERS = 2
+"""Pages that are made into text at the same time; each large one has a process of its own."""
 
 TEXT_TYPES = {
     "application/json",
@@ -38,6 +42,7 @@ class WebPages:
 
     def __init__(self, outbound: Outbound) -> None:
         self._outbound = outbound
+        self._readers = asyncio.Semaphore(READERS)
 
     async def read(self, url: str, max_text: int = MAX_TEXT) -> Page:
         """The page at `url`, after redirects: of HTML the visible text, of other text all of it,
@@ -55,7 +60,8 @@ class WebPages:
         )
         if not 200 <= answer.status < 300:
             raise PageUnreadable(f"the page answered with status {answer.status}")
-        title, text = await _content(answer)
+        async with self._readers:
+            title, text = await _content(answer)
         return Page(answer.url, title, text[:max_text], len(text) > max_text)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import time
 import uuid
@@ -15,6 +16,7 @@ from starlette.types import ASGIApp
 
 from domain.accounts import Accounts, accounts
 from domain.agents import Agents
+from domain.caller import Caller
 from domain.drafting import Drafting
 from domain.files import Files
 from domain.identity.destinations import Destinations
@@ -91,6 +93,10 @@ logger = logging.getLogger("quartet.server")
 DAY_S = 24 * 3600.0
 RESERVED = workflow_tools.NAMES | {ASK, knowledge_tool.NAME}
 """Names of tools that runs have beside the built-in ones."""
+UNNAMED = "urn:quartet"
+"""Who issues tokens where PUBLIC_URL says nothing: the same in every process over one database."""
+OPEN_CHAT_ACCOUNT = "open-chat"
+"""An agent that strangers may use is granted to this account."""
 
 
 class Started(msgspec.Struct):
@@ -147,6 +153,21 @@ def tracing_of(settings: Settings) -> "Tracing | None":
     from server.tracing import Tracing
 
     return Tracing(settings.otlp_endpoint)
+
+
+def own_origins(settings: Settings) -> frozenset[str]:
+    """The origins of the server's own pages: PUBLIC_URL, or every name that this machine's
+    browsers have for the listening address."""
+    if settings.public_url:
+        return frozenset({settings.base_url})
+    hosts = {settings.host}
+    if settings.host in ("127.0.0.1", "0.0.0.0", "::1", "::", "localhost"):  # noqa: S104
+        hosts |= {"127.0.0.1", "localhost", "[::1]"}
+    return frozenset(
+        f"http://{host}:{port}"
+        for host in hosts
+        for port in (settings.port, settings.assistant_port)
+    )
 
 
 def session_cookie(settings: Settings) -> tuple[str, Callable[[str], tuple[bytes, bytes]]]:
@@ -224,7 +245,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
         database,
         log,
         key=key,
-        issuer=settings.base_url,
+        issuer=settings.public_url.rstrip("/") or UNNAMED,
         policy=policy_of(settings),
         send=mail_of(settings).send,
         redis_url=settings.redis_url,
@@ -256,23 +277,25 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
             database,
             seal=lambda answer: box.seal(answer.decode(), "idempotency"),
             unseal=lambda sealed: box.open(sealed, "idempotency").encode(),
-        )
+        ),
+        secret=hashlib.sha256(b"quartet idempotency " + key).digest(),
     )
     database.in_background(idempotency.keep_house)
     database.in_background(partial(keep_house, settings, log, parts))
     proxies = Proxies(settings.trusted_proxies)
     cookie_name, cookie = session_cookie(settings)
     trusts_header = settings.auth_mode == "trusted_proxy"
-    drain = Drain()
+    drain = Drain(settings.streams_per_user)
     tracing = tracing_of(settings)
     if tracing is not None:
         stack.push_async_callback(tracing.close)
     door = Door(
         parts.identity,
         cookie_name=cookie_name,
-        origins=frozenset({settings.base_url, *settings.cors_origins} - {"*"}),
+        origins=own_origins(settings) | set(settings.cors_origins) - {"*"},
         proxies=proxies,
         proxy_header=settings.trusted_identity_header if trusts_header else "",
+        open_to=await _open_to(settings, parts),
         verify_client=parts.oauth2.verify,
     )
     around = Around(
@@ -284,6 +307,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
                 "login": settings.login_rate,
                 "send_code": settings.send_code_rate,
                 "chat": settings.chat_rate,
+                "open_chat": settings.open_chat_rate,
             },
             settings.redis_url,
         ),
@@ -306,6 +330,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
             door=door,
             proxies=proxies,
             drain=drain,
+            log=log,
             is_stopping=lambda: quartet.runs.is_stopping,
         ),
         cors_origins=frozenset(settings.cors_origins),
@@ -319,6 +344,15 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
         close=stack.aclose,
         admin_password=admin_password,
     )
+
+
+async def _open_to(settings: Settings, known: Accounts) -> dict[str, Caller]:
+    """The operations that `SAGE_OPEN_CHAT` opens, and the account that strangers share there."""
+    if not settings.sage_open_chat:
+        return {}
+    shared = await known.identity.verify_proxy(OPEN_CHAT_ACCOUNT)
+    stranger = msgspec.structs.replace(shared, via="none")
+    return {"chat_create": stranger, "chat_stream": stranger}
 
 
 def _quartet(
@@ -452,6 +486,7 @@ def _pages(
     door: Door,
     proxies: Proxies,
     drain: Drain,
+    log: EventLog,
     is_stopping: Callable[[], bool],
 ) -> dict[str, ASGIApp]:
     token = settings.metrics_token
@@ -474,7 +509,13 @@ def _pages(
         metrics=metrics.metrics_page(
             contracts,
             token=token.get_secret_value() if token else "",
-            gauges={"quartet_streams": ("Streams under way.", lambda: len(drain))},
+            gauges={
+                "quartet_streams": ("Streams under way.", lambda: len(drain)),
+                "quartet_followed": (
+                    "Streams of the event log that are followed here.",
+                    lambda: log.followed,
+                ),
+            },
             check=quartet.system.check,
         ),
     )

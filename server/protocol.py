@@ -27,6 +27,11 @@ class _HeadersTooLarge(Exception):
     pass
 
 
+class _Ambiguous(Exception):
+    """A transfer coding other than one `chunked`: what stands before us may frame it otherwise
+    (RFC 9112 §6.1, §11.2)."""
+
+
 def limited(headers_max: int) -> type[HttpToolsProtocol]:
     """The protocol class with `headers_max` bytes of URL and headers a request."""
 
@@ -34,6 +39,7 @@ def limited(headers_max: int) -> type[HttpToolsProtocol]:
         _size = 0
         _unparsed = 0
         _messages = 0
+        _chunked = False
         _refused = False
         _body_size = 0
         _in_head = True
@@ -70,6 +76,7 @@ def limited(headers_max: int) -> type[HttpToolsProtocol]:
         def on_message_begin(self) -> None:
             self._size = 0
             self._body_size = 0
+            self._chunked = False
             self._messages += 1
             self._in_head = True
             if self._awaiting is None:
@@ -82,6 +89,10 @@ def limited(headers_max: int) -> type[HttpToolsProtocol]:
 
         def on_header(self, name: bytes, value: bytes) -> None:
             self._count(len(name) + len(value))
+            if len(name) == 17 and name.lower() == b"transfer-encoding":
+                if self._chunked or value.strip().lower() != b"chunked":
+                    raise _Ambiguous
+                self._chunked = True
             super().on_header(name, value)
 
         def on_headers_complete(self) -> None:

@@ -13,7 +13,7 @@ import uvicorn
 from server import listening, observing
 from server.composition import Started, start
 from server.protocol import limited
-from server.settings import Settings
+from server.settings import Settings, read_settings
 from storage.lock import Locked
 
 logger = logging.getLogger("quartet.server")
@@ -36,7 +36,10 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> None:
     """Run the server until it is told to stop. Exits 1 with a reason when it cannot start."""
     given = {k: v for k, v in vars(parser().parse_args(arguments)).items() if v is not None}
-    settings = Settings(**given)
+    try:
+        settings = read_settings(**given)
+    except ValueError as error:
+        listening.fail(str(error))
     observing.configure_logs(settings)
     with listening.uvloop_runner() as runner:
         runner.run(_serve(settings))

@@ -2,9 +2,9 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIB = 1024 * 1024
@@ -38,7 +38,6 @@ class Settings(BaseSettings):
     # --- identity ---------------------------------------------------------------------------
     auth_mode: Literal["native", "trusted_proxy", "oauth"] = "native"
     allow_registration: bool = True
-    registration_verify_email: bool = False
     trusted_identity_header: str = "X-Sage-Internal-UserId"
     admin_username: str = "admin"
     admin_email: str = "admin@localhost.localdomain"
@@ -70,10 +69,10 @@ class Settings(BaseSettings):
     file_max: int = 100 * MIB
     files_max: int = 20
     headers_max: int = 32 * 1024
-    content_max: int = MIB
     login_rate: str = "10/minute"
     send_code_rate: str = "5/minute"
     chat_rate: str = "60/minute"
+    open_chat_rate: str = "10/minute"
     lockout_failures: int = 10
     address_failures: int = 100
     lockout_s: int = 300
@@ -81,6 +80,7 @@ class Settings(BaseSettings):
     # --- runs -------------------------------------------------------------------------------
     max_loop_count: int = 10
     max_loop_cap: int = 50
+    streams_per_user: int = Field(200, ge=1)
     runs_per_user: int = 50
     runs_per_provider: int = 200
     event_retention_days: int = 0
@@ -129,3 +129,17 @@ class Settings(BaseSettings):
     def embedded(self) -> bool:
         """Whether rows live in a SQLite file of the data directory."""
         return not self.database_url.startswith("postgresql")
+
+
+def read_settings(**given: Any) -> Settings:
+    """The settings of the environment and `.env`, outranked by `given`.
+
+    Raises ValueError with a line for people: which variable, and why; never its value.
+    """
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        found = error.errors(include_input=False, include_url=False, include_context=False)
+        raise ValueError(
+            "; ".join(f"{str(one['loc'][0]).upper()}: {one['msg'].lower()}" for one in found)
+        ) from None

@@ -152,7 +152,7 @@ FIND_ANY = Statement(
         case((_BY_SESSION, 0), (conversations.c.id == bindparam("key"), 1), else_=2),
         conversations.c.updated_at.desc(),
     )
-    .limit(1),
+    .limit(2),
     into=Conversation,
 )
 GET = Statement(select(conversations).where(_OF), into=Conversation)
@@ -337,9 +337,14 @@ class ConversationStore:
         return await self._database.read_one(FIND(owner=owner, key=key))
 
     async def find_any(self, owner: str, key: str) -> Conversation | None:
-        """As `find`, else the conversation of any account with that id or, the latest changed
-        first, that session id."""
-        return await self._database.read_one(FIND_ANY(owner=owner, key=key))
+        """As `find`, else the conversation of any account with that id, else the only one with
+        that session id: where several accounts have chosen the same, a stranger's must not be
+        taken for the one that was meant."""
+        rows = await self._database.read(FIND_ANY(owner=owner, key=key))
+        if len(rows) == 2 and rows[0].id != key and rows[0].owner_id != owner:
+            return None
+        found: Conversation | None = rows[0] if rows else None
+        return found
 
     async def find_shared(self, owner: str, key: str) -> Shared | None:
         """The conversation that `key` shares, else the owner's own of that session id or id."""

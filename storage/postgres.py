@@ -234,6 +234,8 @@ async def _execute(connection: _Connection, bound: Bound) -> Any:
 async def _execute_many(connection: _Connection, bound: Bound, rows: list[Any]) -> Any:
     if not rows:
         return 0
+    if len(rows) == 1:  # executemany would open a pipeline for it
+        return await _execute(connection, Bound(bound.statement, rows[0]))
     statement = compiled(bound, DIALECT, rows[0])
     if statement.returns_rows or statement.expands:
         answers = [await _execute(connection, Bound(bound.statement, row)) for row in rows]

@@ -125,6 +125,9 @@ class Runs:
     ) -> Started:
         """Begin a run on the session; returns once it is durable and its workflow is on its way.
 
+        A caller who sent no credential (`SAGE_OPEN_CHAT`) gets a session of its own every time,
+        without tools and without memory.
+
         `user_id` is the account that the run is for where it is not the caller (administrators
         only). `interrupts` ends a run that is under way in the session; otherwise
         Conflict("session.busy").
@@ -135,6 +138,9 @@ class Runs:
         Forbidden("chat.foreign_user"), Throttled("chat.too_many_runs").
         """
         caller = _acting(caller, user_id)
+        if caller.via == "none":
+            # Strangers share one account: none goes on with, or is told of, another's session.
+            request = msgspec.structs.replace(request, session_id=None, memory_type="none")
         messages = _checked(request.messages)
         agent = await self._agents.get(caller, request.agent_id) if request.agent_id else None
         plan = await self._plan(caller, request, agent, language, messages)

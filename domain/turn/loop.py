@@ -60,6 +60,16 @@ Stride = Literal["think", "model", "tools", "summary", "suggest", "end"]
 HISTORY = 1000
 """Messages of a conversation that a prompt is made of, at most."""
 RECOLLECTIONS = 20
+CALLS_MAX = 16
+"""Tool calls of one answer that are made; a model asks for any number, and they go side by side."""
+ANSWER_MAX = 2 * 1024 * 1024
+"""Characters of one answer with its reasoning: every one of them is logged."""
+ANSWER_S = 1800.0
+"""Seconds that one answer may take. A model's own timeout bounds its silence alone, and one that
+says a word a minute would hold a run for ever."""
+IMAGES_MAX = 16
+IMAGE_CHARACTERS_MAX = 32 * 1024 * 1024
+"""Images of one prompt, and the characters of their `data:` URLs: all are in memory at once."""
 SUGGESTIONS = 3
 
 THINK = (
@@ -227,7 +237,11 @@ class Turn:
     async def _call_model(self, stride: Stride) -> Next:
         plan = self._plan
         last = stride == "model" and self._rounds + 1 >= plan.max_loop_count
-        call = await self._model_call(stride, offers=stride == "model" and not last)
+        try:
+            call = await self._model_call(stride, offers=stride == "model" and not last)
+        except ModelError as error:
+            _, step, writer = await self._begin("model", [self._resolved.name])
+            return await self._after_failure(stride, writer, step, Said(), error)
         run, step, writer = await self._begin("model", [self._resolved.name])
         if not self._rounds and not self._own():
             self._tell_skipped(writer)
@@ -292,7 +306,7 @@ class Turn:
             plan, workflows=workflows, recollections=self._recollections, thinking=thinking
         )
         if images:
-            messages = [await self._with_images(message) for message in messages]
+            messages = await self._with_images(messages)
         asked = {"think": THINK, "summary": SUMMARISE, "suggest": SUGGEST}.get(stride)
         if asked:
             messages = [*messages, {"role": "user", "content": asked}]
@@ -315,17 +329,30 @@ class Turn:
             (present if here else earlier).append(message)
         return earlier, present
 
-    async def _with_images(self, message: dict[str, Any]) -> dict[str, Any]:
-        content = message["content"]
-        if not isinstance(content, list):
-            return message
-        parts = [
-            {"type": "image_url", "image_url": {"url": await self._image(part)}}
-            if part.get("type") == "image_url"
-            else part
-            for part in content
-        ]
-        return {**message, "content": parts}
+    async def _with_images(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The messages with images in place of their addresses: the latest IMAGES_MAX of them, for
+        earlier ones the model has seen. Raises ModelRefused."""
+        shown: list[dict[str, Any]] = []
+        left, room = IMAGES_MAX, IMAGE_CHARACTERS_MAX
+        for message in reversed(messages):
+            content = message["content"]
+            if not isinstance(content, list):
+                shown.append(message)
+                continue
+            parts = []
+            for part in reversed(content):
+                if part.get("type") == "image_url":
+                    if left == 0:
+                        parts.append({"type": "text", "text": "[an earlier image]"})
+                        continue
+                    url = await self._image(part)
+                    left, room = left - 1, room - len(url)
+                    if room < 0:
+                        raise ModelRefused(400, "the images are too large together")
+                    part = {"type": "image_url", "image_url": {"url": url}}
+                parts.append(part)
+            shown.append({**message, "content": parts[::-1]})
+        return shown[::-1]
 
     async def _image(self, part: dict[str, Any]) -> str:
         url: str = part["image_url"]["url"]
@@ -348,9 +375,17 @@ class Turn:
         reasons: list[str] = []
         said.text_id, said.reasoning_id = uuid7(), uuid7()
         push, drain = writer.push, writer.drain
+        room = ANSWER_MAX
         try:
-            async with aclosing(self._resolved.model.stream(call)) as deltas:
+            async with (
+                asyncio.timeout(ANSWER_S),
+                aclosing(self._resolved.model.stream(call)) as deltas,
+            ):
                 async for delta in deltas:
+                    if isinstance(delta, models.Text | models.Reasoning):
+                        room -= len(delta.text)
+                        if room < 0:
+                            raise ModelMalformed(f"an answer of over {ANSWER_MAX} characters")
                     match delta:
                         case models.Text(text=text, stamp=stamp):
                             pieces.append(text)
@@ -363,7 +398,7 @@ class Turn:
                                 push(event(Text(said.reasoning_id, "reasoning", text, stamp)))
                                 await drain()
                         case models.ToolCall():
-                            if stride == "model":
+                            if stride == "model" and len(said.calls) < CALLS_MAX:
                                 said.calls = [*said.calls, delta]
                         case models.Ask(question=question):
                             if stride == "model":
@@ -375,6 +410,8 @@ class Turn:
                             said.usage = delta
                         case models.Finish():
                             pass
+        except TimeoutError:
+            raise ModelTimeout(f"an answer that took over {ANSWER_S:g} s") from None
         finally:
             said.text = "".join(pieces)
             said.reasoning = "".join(reasons)

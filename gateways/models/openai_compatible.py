@@ -4,6 +4,9 @@ The client brings URLs, authentication and error bodies; the connection is the o
 a socket of our own for the embedded model. Nothing is retried: a model call is made at most once.
 """
 
+import asyncio
+import importlib
+import sys
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +78,9 @@ class OpenAIModel:
             await deltas.aclose()
 
     async def _deltas(self, call: ModelCall) -> AsyncGenerator[Delta, None]:
+        if "openai" not in sys.modules:
+            # Half a second of imports on the loop would hold up every other stream.
+            await asyncio.to_thread(importlib.import_module, "openai.resources.chat.completions")
         import httpx2
         import openai
 
@@ -149,14 +155,15 @@ class OpenAIModel:
 
 
 def _text(error: "openai.APIStatusError") -> str:
-    """The server's own words; the openai client's message wraps them in the whole body."""
+    """The server's own words where they stand as OpenAI's do. Any other body stays unsaid: the
+    address may be one that was never meant to be read (security 26)."""
     body: Any = error.body
     if isinstance(body, dict):
         inner = body.get("error", body)
         message = inner.get("message") if isinstance(inner, dict) else inner
         if isinstance(message, str):
             return message
-    return error.message
+    return "the endpoint gave no reason"
 
 
 def _broken(error: BaseException) -> ModelError:

@@ -13,6 +13,14 @@ from scripts.benchmarks.tables import Table
 
 BENCHES = ("lane", "database", "streams", "footprint", "knowledge")
 REPORT = ROOT / "reports" / "bench.md"
+HOW = """\
+Written by `scripts/bench`, which measures everything side by side in one run. Comparators stand in
+`scripts/benchmarks/`, run on uvloop and httptools, do the same work with the same durability and
+answer the same data (`tests/benchmarks/`): each as its documentation recommends, and tuned. Claims
+are made against the former. CPU is user and system time of the server's processes; ratios are
+taken round by round, the servers interleaved, so that other work on the machine weighs on all of
+them alike. Latencies do depend on it: see the load average.
+"""
 
 
 def machine() -> str:
@@ -34,7 +42,7 @@ def machine() -> str:
 
 def report(tables: list[Table], before: str, after: str) -> str:
     """The whole page."""
-    head = f"# Measurements\n\nBefore: {before}.\nAfter: {after}.\n"
+    head = f"# Measurements\n\n{HOW}\n- before: {before}\n- after: {after}\n"
     return "\n".join([head, *(table.markdown() for table in tables)])
 
 

@@ -2,9 +2,10 @@
 
 `plain` is what the three projects' documentations put together: an async engine, a session per
 request by `Depends`, a current user by `Depends` (OAuth2PasswordBearer, PyJWT, its session's row
-from the database), declarative classes, `response_model`. `tuned` does what its users do who
-measure: sessions cached in process, Core instead of the ORM, the body returned without a response
-model. Both run on uvloop and httptools over the same tables, with the same durability.
+from the database), declarative classes, `add`, `commit` and `refresh`, `response_model`. `tuned`
+does what its users do who measure: sessions cached in process, Core instead of the ORM, the body
+returned without a response model. Both run on uvloop and httptools over the same tables, with the
+same durability.
 
     python -m scripts.benchmarks.fastapi_server plain|tuned PORT DATABASE_URL JWT_KEY
 """
@@ -321,6 +322,7 @@ def plain_app(engine: AsyncEngine, key: str) -> FastAPI:
             await database.commit()
         except IntegrityError:
             raise HTTPException(409, "The agent exists already.") from None
+        await database.refresh(agent)
         return {"data": {"agent_id": agent.id}}
 
     return app

@@ -119,7 +119,7 @@ def quartet(
     """Our server over a data directory; `settings` are environment variables."""
     port = free_port()
     command = ["-m", module, "serve", "--data", str(data)]
-    command += ["--port", str(port), "--assistant-port", str(free_port())]
+    command += ["--port", str(port), "--assistant-port", "0"]
     environment = {
         "ADMIN_PASSWORD": ADMIN_PASSWORD,
         "PUBLIC_URL": "http://bench.localhost",

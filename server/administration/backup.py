@@ -178,10 +178,17 @@ def _files(root: Path) -> Iterator[File]:
             yield File(path.relative_to(root).as_posix(), path.stat().st_size, digest)
 
 
+def read_only(path: Path) -> sqlite3.Connection:
+    """A connection that changes no row. (`mode=ro` would leave the WAL's files behind.)"""
+    connection = sqlite3.connect(f"file:{path}?mode=rw", uri=True)
+    connection.execute("PRAGMA query_only=ON")
+    return connection
+
+
 def _copy_sqlite(source: Path, target: Path) -> None:
     """SQLite's online backup: one moment of the file, whatever is written meanwhile."""
     with (
-        closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as reader,
+        closing(read_only(source)) as reader,
         closing(sqlite3.connect(target)) as writer,
     ):
         reader.backup(writer)

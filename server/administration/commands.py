@@ -3,6 +3,7 @@
 import asyncio
 import getpass
 import secrets
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Coroutine
@@ -20,7 +21,7 @@ from server.administration import keys
 from server.administration.integrity import findings
 from server.administration.opening import Refused, reading, writing
 from server.messages import text
-from server.settings import Settings
+from server.settings import Settings, read_settings
 from storage.database import StorageError
 from storage.lock import Locked
 from storage.users import UserStore
@@ -151,15 +152,19 @@ def restore(source: Path, data: Data = None) -> None:
 
 
 def _run(act: Callable[[Settings], Coroutine[Any, Any, None]], data: Path | None) -> None:
-    settings = Settings() if data is None else Settings(data=data)
-    observing.configure_logs(settings)
+    given: dict[str, Any] = {} if data is None else {"data": data}
     try:
+        settings = read_settings(**given)
+        observing.configure_logs(settings)
         asyncio.run(act(settings))
     except DomainError as error:
         _fail(text(error.key, "en", error.details))
     except Locked as error:
         _fail(f"{error}; stop the server first")
-    except (Refused, StorageError, WrongKey, SealBroken, OSError, ValueError) as error:
+    except (
+        *(Refused, StorageError, WrongKey, SealBroken),
+        *(OSError, ValueError, sqlite3.Error),
+    ) as error:
         _fail(str(error))
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from gateways.errors import SealBroken, WrongKey
 from gateways.secretbox import KEY_BYTES, SecretBox, load_keys
+from server.administration.backup import read_only
 from server.administration.keys import PLACES
 from server.settings import Settings
 from storage.database import Database, Statement, StorageError
@@ -101,7 +102,7 @@ def _sqlite(settings: Settings, file: str) -> list[str]:
     if not path.exists():
         return []
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        with closing(read_only(path)) as connection:
             checked = [row[0] for row in connection.execute("PRAGMA integrity_check(20)")]
             broken = connection.execute("PRAGMA foreign_key_check").fetchmany(_SHOWN)
     except sqlite3.DatabaseError as error:

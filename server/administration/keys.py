@@ -169,10 +169,8 @@ async def rotate(settings: Settings, say: Callable[[str], None]) -> None:
             for former in keys[1:]:
                 write_keys(own.with_name(f"secrets.key.{key_id(former)}"), [former])
             write_keys(own, keys[:1])
-            say(
-                f"The secrets key is now {key_id(keys[0])}. Backups made before need the former one,"
-            )
-            say(f"kept as {own}.{key_id(keys[1])}: delete it when none of them is needed.")
+            say(f"The secrets key is now {key_id(keys[0])}. Backups made before need the former")
+            say(f"one, kept as {own}.{key_id(keys[1])}: delete it when none of them is needed.")
         elif len(keys) > 1:
             say(f"Everything is sealed by {key_id(keys[0])}; the other keys may go.")
         else:

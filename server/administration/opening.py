@@ -3,12 +3,11 @@
 import contextlib
 import os
 from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from domain.accounts import Accounts, accounts
 from gateways.secretbox import SecretBox, load_keys
-from server.composition import mail_of, policy_of, wakeups_of
 from server.settings import Settings
 from server.signing import signing_key
 from storage.database import Database
@@ -16,6 +15,9 @@ from storage.events import EventLog
 from storage.lock import DirectoryLock
 from storage.migrating import migrate
 from storage.opening import open_database
+
+if TYPE_CHECKING:
+    from domain.accounts import Accounts
 
 
 class Refused(Exception):
@@ -27,7 +29,7 @@ class Parts(msgspec.Struct):
 
     database: Database
     box: SecretBox
-    accounts: Accounts
+    accounts: "Accounts"
 
 
 @contextlib.contextmanager
@@ -64,6 +66,9 @@ async def reading(settings: Settings) -> AsyncIterator[Database]:
 @contextlib.asynccontextmanager
 async def writing(settings: Settings) -> AsyncIterator[Parts]:
     """The database, brought up to date, and the accounts over it."""
+    from domain.accounts import accounts
+    from server.composition import mail_of, policy_of, wakeups_of
+
     present(settings)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(alone(settings))

@@ -41,13 +41,17 @@ class Door:
         proxies: Proxies,
         proxy_header: str = "",
         verify_client: VerifyClient | None = None,
+        open_to: Mapping[str, Caller] | None = None,
     ) -> None:
+        """`open_to` names operations that the operator has opened, and the caller that stands in
+        for whoever sends no credential."""
         self._identity = identity
         self._cookie_prefix = cookie_name.encode() + b"="
         self._origins = origins
         self._proxies = proxies
         self._proxy_header = proxy_header.lower().encode()
         self._verify_client = verify_client
+        self.open_to = open_to or {}
 
     async def caller(
         self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes], *, cookies: bool
@@ -78,6 +82,9 @@ class Door:
         if self._proxy_header and (asserted := headers.get(self._proxy_header)):
             client = scope.get("client")
             if client and self._proxies.trusts(client[0]):
+                # A proxy that adds its header to the client's own instead of replacing it.
+                if sum(name == self._proxy_header for name, _ in scope["headers"]) > 1:
+                    raise Refusal(400, "request.bad_header")
                 caller = await self._identity.verify_proxy(asserted.decode("latin-1"))
                 # What the proxy goes by is a cookie of its own: a browser sends that along, too.
                 if scope["method"] not in SAFE:
@@ -117,7 +124,16 @@ class Door:
 class Access:
     """The rule of one operation."""
 
-    __slots__ = ("_admin", "_clients", "_cookies", "_door", "_writes", "optional", "public")
+    __slots__ = (
+        "_admin",
+        "_clients",
+        "_cookies",
+        "_door",
+        "_open_to",
+        "_writes",
+        "optional",
+        "public",
+    )
 
     def __init__(
         self,
@@ -135,6 +151,7 @@ class Access:
         self.optional = self.public and wants_caller
         self._admin = operation.get("x-role") == "admin"
         self._clients = operation.get("x-role") == "oauth2"
+        self._open_to = door.open_to.get(operation.get("operationId", ""))
         self._writes = method not in SAFE and operation.get("x-effect") not in ("read", "self")
 
     async def admit(self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> Caller:
@@ -148,7 +165,12 @@ class Access:
                 return ANONYMOUS
         if self._clients:
             return await self._door.client(headers)
-        caller = await self._door.caller(scope, headers, cookies=self._cookies)
+        try:
+            caller = await self._door.caller(scope, headers, cookies=self._cookies)
+        except Unauthenticated as error:
+            if self._open_to is None or error.key != "auth.required":
+                raise
+            return self._open_to
         if self._admin and caller.role != "admin":
             raise Forbidden("auth.forbidden")
         if self._writes and caller.role == "viewer":

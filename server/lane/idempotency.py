@@ -6,6 +6,7 @@ which a client repeats because it hopes for another answer.
 
 import asyncio
 import hashlib
+import hmac
 import logging
 import re
 import time
@@ -49,7 +50,9 @@ class Rendered(NamedTuple):
 
 
 class Key(NamedTuple):
-    """What an Idempotency-Key stands for, and the fingerprint that tells two requests apart."""
+    """What an Idempotency-Key stands for, and the fingerprint that tells two requests apart: a
+    keyed digest, for a request may hold a password, and a plain one would let whoever reads the
+    rows try passwords at the speed of SHA-256."""
 
     scope: Scope
     fingerprint: str
@@ -62,12 +65,13 @@ class Key(NamedTuple):
         operation_id: str,
         scope: Mapping[str, Any],
         body: bytes,
+        secret: bytes,
     ) -> "Key":
         """Raises Refusal 400 when the key is not 1 to 255 visible ASCII characters."""
         if not _VISIBLE.fullmatch(key):
             raise Refusal(400, "request.idempotency_key")
         path = scope["path"].rstrip("/")
-        total = hashlib.sha256()
+        total = hmac.new(secret, digestmod=hashlib.sha256)
         for part in (scope["method"].encode(), path.encode(), scope["query_string"], body):
             total.update(b"%d:" % len(part))
             total.update(part)
@@ -75,10 +79,12 @@ class Key(NamedTuple):
 
 
 class Idempotency:
-    """Runs handlers at most once per key."""
+    """Runs handlers at most once per key. `secret` keys the fingerprints of requests; all
+    processes of a deployment have the same."""
 
-    def __init__(self, store: IdempotencyStore) -> None:
+    def __init__(self, store: IdempotencyStore, secret: bytes) -> None:
         self._store = store
+        self.secret = secret
 
     async def once(
         self,

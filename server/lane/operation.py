@@ -15,6 +15,8 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from domain.caller import Caller
+from domain.errors import Throttled
+from domain.identity.lockout import network
 from handlers.wire import Answer, File, Redirect, Stream, Text
 from server.lane import bodies, files, forms
 from server.lane.access import Access, Door
@@ -238,7 +240,10 @@ class Operation:
             origin = origin_of(scope, headers, around.proxies)
         if self._rate:
             assert origin is not None
-            await around.rates.hit(self._rate, caller.user_id or origin.address)
+            if caller.user_id and caller.via == "none":
+                await around.rates.hit(f"open_{self._rate}", network(origin.address))
+            else:
+                await around.rates.hit(self._rate, caller.user_id or network(origin.address))
         raw = b""
         if self._media:
             values["body"], raw = await self._body(receive, headers)
@@ -254,7 +259,7 @@ class Operation:
         try:
             if key is None:
                 result = await self._handler(**values)
-                await self._send(scope, receive, send, headers, request_id, result)
+                await self._send(scope, receive, send, headers, request_id, result, caller)
             else:
                 await self._send_once(
                     scope, receive, send, headers, request_id, values, caller, key, raw
@@ -309,10 +314,11 @@ class Operation:
         headers: Mapping[bytes, bytes],
         request_id: bytes,
         result: Any,
+        caller: Caller,
     ) -> None:
         """A handler's result onto the wire."""
         if type(result) is Stream:
-            await self._send_stream(send, receive, request_id, result, [])
+            await self._send_stream(send, receive, request_id, result, [], caller)
             return
         if type(result) is File:
             await self._send_file(scope, receive, send, request_id, result)
@@ -335,7 +341,11 @@ class Operation:
         request_id: bytes,
         stream: Stream,
         extra: list[tuple[bytes, bytes]],
+        caller: Caller,
     ) -> None:
+        # A stream that comes with a run of its own is bounded by how many runs there may be.
+        if self.method == "GET" and self._around.drain.is_full(caller.user_id):
+            raise Throttled("request.throttled", retry_after=5)
         await send_stream(
             send,
             receive,
@@ -344,6 +354,7 @@ class Operation:
             request_id,
             [*((n.encode(), v.encode()) for n, v in stream.headers), *extra],
             self._around.drain,
+            caller.user_id,
         )
 
     async def _send_file(
@@ -414,6 +425,7 @@ class Operation:
             self.operation_id,
             scope,
             raw or forms.digest(values.get("body")),
+            self._around.idempotency.secret,
         )
         replay = self._replay_run
 
@@ -438,7 +450,7 @@ class Operation:
         )
         mark = [(b"idempotency-replayed", b"true")] if replayed else []
         if isinstance(result, Stream):
-            await self._send_stream(send, receive, request_id, result, mark)
+            await self._send_stream(send, receive, request_id, result, mark, caller)
             return
         await send_body(
             send, result.status, result.media, result.body, request_id, [*result.headers, *mark]

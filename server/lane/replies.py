@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -58,14 +60,28 @@ async def send_body(
 
 
 class Drain:
-    """The streams under way, so that a shutdown can cut them (rules, "Settings")."""
+    """The streams under way, so that a shutdown can cut them (rules, "Settings"), and how many an
+    account has open, so that none takes them all (security 58)."""
 
-    def __init__(self) -> None:
+    def __init__(self, per_user: int = 200) -> None:
+        self._per_user = per_user
         self._streams: set[asyncio.Task[None]] = set()
+        self._open: Counter[str] = Counter()
 
-    def add(self, task: asyncio.Task[None]) -> None:
+    def add(self, task: asyncio.Task[None], user_id: str = "") -> None:
         self._streams.add(task)
-        task.add_done_callback(self._streams.discard)
+        self._open[user_id] += 1
+        task.add_done_callback(partial(self._ended, user_id))
+
+    def is_full(self, user_id: str) -> bool:
+        """Whether an account has as many streams open as it may."""
+        return self._open[user_id] >= self._per_user
+
+    def _ended(self, user_id: str, task: asyncio.Task[None]) -> None:
+        self._streams.discard(task)
+        self._open[user_id] -= 1
+        if not self._open[user_id]:
+            del self._open[user_id]
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -86,6 +102,7 @@ async def send_stream(
     request_id: bytes,
     extra: list[tuple[bytes, bytes]],
     drain: Drain,
+    user_id: str = "",
     *,
     bodyless: bool = False,
 ) -> None:
@@ -111,7 +128,7 @@ async def send_stream(
         await send({"type": "http.response.body", "body": b""})
         return
     pump = asyncio.create_task(_pump(send, source))
-    drain.add(pump)
+    drain.add(pump, user_id)
     listener = asyncio.create_task(_until_gone(receive))
     try:
         await asyncio.wait((pump, listener), return_when=asyncio.FIRST_COMPLETED)

@@ -138,6 +138,8 @@ async def test_a_length_that_is_no_number_or_astronomic_is_refused(site: Site) -
         b"Transfer-Encoding: xchunked\r\n",
         b"Transfer-Encoding: chunked, identity\r\n",
         b"Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: gzip, chunked\r\n",
         b"Transfer-Encoding:\x0bchunked\r\n",
         b"Transfer-Encoding : chunked\r\n",
         b"Content-Length : 4\r\n",
@@ -152,9 +154,7 @@ async def test_a_length_that_is_no_number_or_astronomic_is_refused(site: Site) -
 )
 async def test_no_second_request_comes_out_of_an_ambiguous_one(site: Site, head: bytes) -> None:
     told = await exchanged(site, CREATE + head + b"\r\n", b"0\r\n\r\n" + SMUGGLED, leaves=True)
-    assert len(told) <= 1, [answer.status for answer in told]
-    for answer in told:
-        assert answer.status in (400, 401)
+    assert [answer.status for answer in told] == [400]
 
 
 @pytest.mark.parametrize(

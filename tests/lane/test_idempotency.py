@@ -31,7 +31,7 @@ async def keyed(database: Database) -> AsyncIterator[httpx.AsyncClient]:
         return await shop.item_create(caller, body)
 
     made = contract(
-        idempotency=Idempotency(store),
+        idempotency=Idempotency(store, b"secret"),
         routes=routes(HANDLERS={**shop.HANDLERS, "item_create": slow_create}),
     )
     async with httpx.AsyncClient(

@@ -6,6 +6,7 @@ import pytest
 
 from domain.errors import Conflict, Throttled
 from domain.runs.life import RunPolicy
+from domain.turn import loop
 from tests.runs.conftest import Here
 from tests.runs.test_turns import Recorder, script
 from tests.runs.world import ADA, BOB, World, text, types
@@ -117,3 +118,25 @@ async def test_reading_goes_on_from_any_line(here: World) -> None:
     assert found.run.id == run.id
     assert await here.runs.find(BOB, "s", run.id) is None
     assert await here.runs.get(BOB, run.id) is None
+
+
+async def test_an_answer_without_end_is_ended(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Security: a model's own timeout bounds its silence, not what it says."""
+    monkeypatch.setattr(loop, "ANSWER_MAX", 20)
+    run = await here.start(script({"tokens": 1000}))
+    lines = await here.lines(run)
+    assert types(lines)[-2:] == ["error", "stream_end"]
+    ended = await here.run(run.id)
+    assert (ended.state, ended.reason) == ("failed", "model_malformed")
+    assert len(text(lines)) <= 20
+    assert (await here.messages())[-1].text == text(lines)
+
+
+async def test_an_answer_that_drips_is_ended(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "ANSWER_S", 0.3)
+    run = await here.start(script({"tokens": 1000, "every_ms": 20}))
+    lines = await here.lines(run)
+    assert types(lines)[-2:] == ["error", "stream_end"]
+    ended = await here.run(run.id)
+    assert (ended.state, ended.reason) == ("failed", "model_timeout")
+    assert text(lines).startswith("t0 t1 ")

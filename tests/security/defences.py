@@ -371,6 +371,12 @@ async def an_identity_header_counts_from_listed_peers_only(place: Place) -> None
     named = {"x-sage-internal-userid": place.owner.id, "x-forwarded-for": "127.0.0.1"}
     with mock.patch.object(_door(place), "_proxy_header", b"x-sage-internal-userid"):
         reply = await place.ask("GET", "/api/user/config", headers=named)
+        twice = [
+            (b"x-sage-internal-userid", place.owner.id.encode()),
+            (b"x-sage-internal-userid", b"somebody-else"),
+        ]
+        with mock.patch.object(Proxies, "trusts", return_value=True):
+            assert (await place.ask("GET", "/api/user/config", headers=twice)).http == 400
     assert reply.http == 401
 
 
@@ -1150,6 +1156,33 @@ async def rates_are_limited_per_user(place: Place) -> None:
         await rates.hit("chat", "another")
         return
     raise AssertionError("the third of two was let through")
+
+
+@without(58, network={"server.lane.operation:network": lambda address: address})
+async def a_customer_of_ipv6_is_one_address(place: Place) -> None:
+    keys_: list[str] = []
+
+    async def hit(self: Rates, bucket: str, key: str) -> None:
+        keys_.append(key)
+
+    with mock.patch.object(Rates, "hit", hit):
+        for peer in ("2001:db8:1:2::a", "2001:db8:1:2:ffff::b", "2001:db8:1:3::a"):
+            body = {"username_or_email": unique("nobody"), "password": "wrong password"}
+            await place.ask("POST", "/api/auth/login", body=body, peer=peer)
+    assert keys_[0] == keys_[1] != keys_[2]
+
+
+@without(58, streams={"server.lane.replies:Drain.is_full": lambda self, user_id: False})
+async def an_account_follows_so_many_streams(place: Place) -> None:
+    follower, path = await place.account("follower"), "/api/stream/active_sessions"
+    with mock.patch.object(place.started.drain, "_per_user", 2):
+        async with place.stream(follower, "GET", path) as one, place.stream(follower, "GET", path):
+            assert one.status == 200
+            third = await follower.ask("GET", path)
+            assert third.http == 429
+            assert int(third.headers["retry-after"]) > 0
+            assert (await place.stranger.ask("GET", path)).http == 200
+        assert (await follower.ask("GET", path)).http == 200
 
 
 @without(61, clock={"domain.identity.clock:Clock.__call__": lambda self: time.time()})

@@ -1,5 +1,7 @@
 """What /metrics says, to whom, and when the database is gone."""
 
+import http.client
+import json
 import re
 import subprocess
 import sys
@@ -68,6 +70,32 @@ def test_the_process_and_its_database_show(live_server: Server) -> None:
     booted = re.search(r"btime (\d+)", Path("/proc/stat").read_text())[1]
     assert abs(value(found, "process_start_time_seconds") - int(booted) - int(ticks[19]) / 100) < 5
     assert value(found, "process_open_fds") > 3
+
+
+def test_streams_under_way_show_while_they_are(live_server: Server) -> None:
+    before = samples(live_server)
+    headers = bearer(live_server.url, "admin", live_server.password or "")
+    host = live_server.url.removeprefix("http://")
+    connection = http.client.HTTPConnection(host, timeout=30)
+    script = '[{"tokens": 1000, "every_ms": 50}]'
+    body = {
+        "session_id": "watched",
+        "messages": [{"role": "user", "content": f"script:{script}"}],
+        "llm_model_config": {"model": "embedded/script"},
+    }
+    sent = {**headers, "Content-Type": "application/json"}
+    connection.request("POST", "/api/stream", json.dumps(body), sent)
+    answer = connection.getresponse()
+    assert answer.readline()
+    during = samples(live_server)
+    assert value(during, "quartet_streams") == value(before, "quartet_streams") + 1
+    assert value(during, "quartet_followed") > value(before, "quartet_followed")
+    answer.close()
+    connection.close()
+    deadline = time.monotonic() + 20
+    while value(samples(live_server), "quartet_streams") != value(before, "quartet_streams"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_nothing_that_a_client_sent_becomes_a_label(live_server: Server) -> None:

@@ -121,6 +121,16 @@ async def test_find_any_prefers_the_callers_own(
     assert await store.find_any("ann", "nothing") is None
 
 
+async def test_find_any_takes_no_strangers_for_the_one_that_was_meant(
+    database: Database, store: ConversationStore
+) -> None:
+    his = await make(database, store, "bob", "same")
+    hers = await make(database, store, "ann", "same")
+    assert await store.find_any("root", "same") is None
+    assert await store.find_any("root", his.id) == his
+    assert await store.find_any("root", hers.id) == hers
+
+
 async def test_messages_keep_order_and_counts(database: Database, store: ConversationStore) -> None:
     made = await make(database, store, "ann", "s")
     await add(database, store, made.id, said("user", "one"), said("assistant", "two"))

@@ -1,0 +1,68 @@
+"""`SAGE_OPEN_CHAT`: strangers may chat, and may do nothing else."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.server.http import Answer, ask, bearer
+from tests.serving import serving
+
+SCRIPT = 'script:[{"call":"calculator","args":{"expression":"1+1"}},{"say":"done"}]'
+
+
+def said(answer: Answer) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in answer.body.decode().splitlines() if line]
+
+
+def asked(text: str, **more: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": text}], **more}
+
+
+def test_open_chat_lets_strangers_talk_and_nothing_more(tmp_path: Path) -> None:
+    given = {
+        "SAGE_OPEN_CHAT": "true",
+        "OPEN_CHAT_RATE": "4/minute",
+        "ADMIN_PASSWORD": "correct horse",
+        "DEFAULT_PROVIDER": "embedded/script",
+    }
+    with serving(tmp_path / "data", given=given) as server:
+        stream = f"{server.url}/api/stream"
+        first = ask(stream, "POST", asked("a secret of mine", session_id="shared"))
+        assert first.status == 200
+        lines = said(first)
+        assert lines[-1]["type"] == "stream_end"
+        own = lines[-1]["session_id"]
+        assert own != "shared"
+
+        second = ask(stream, "POST", asked("hello", session_id="shared"))
+        assert said(second)[-1]["session_id"] not in (own, "shared")
+        assert b"secret of mine" not in second.body
+
+        tools = said(ask(stream, "POST", asked(SCRIPT)))
+        results = [line["content"] for line in tools if line["type"] == "tool_call_result"]
+        assert results == ["There is no tool 'calculator'."]
+
+        for path in ("/api/web-stream", "/api/agent/create"):
+            assert ask(f"{server.url}{path}", "POST", asked("x")).status == 401
+        assert ask(f"{server.url}/api/conversations").status == 401
+        assert ask(f"{server.url}/api/conversations/{own}/messages").status == 401
+        forged = ask(stream, "POST", asked("x"), {"Authorization": "Bearer nonsense"})
+        assert forged.status == 401
+
+        admin = bearer(server.url, "admin", "correct horse")
+        made = ask(f"{server.url}/api/agent/create", "POST", {"name": "Front desk"}, admin)
+        agent = made.json()["data"]["agent_id"]
+        chat = asked("hi", agent_id=agent)
+        assert ask(f"{server.url}/api/chat", "POST", chat).status == 404
+        grant = {"user_ids": ["open-chat"]}
+        assert ask(f"{server.url}/api/agent/{agent}/auth", "POST", grant, admin).status == 200
+
+        throttled = ask(f"{server.url}/api/chat", "POST", chat)
+        assert throttled.status == 429
+        assert ask(f"{server.url}/api/chat", "POST", chat, admin).status == 200
+
+
+def test_chat_needs_a_login_as_shipped(tmp_path: Path) -> None:
+    with serving(tmp_path / "data") as server:
+        for path in ("/api/chat", "/api/stream"):
+            assert ask(f"{server.url}{path}", "POST", asked("x")).status == 401
