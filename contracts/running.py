@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).parent.parent
 ADMIN = ("admin", "Administrator-password-1")
 START_S = 60.0
+FILE_MAX = 2 * 1024 * 1024
+"""Bytes of an uploaded file: a test that goes beyond sends no 100 MiB."""
 CLIENT_ID = "contracts"
 REDIRECT_URI = "https://client.example.com/callback"
 CLIENT = {"client_id": CLIENT_ID, "redirect_uris": [REDIRECT_URI], "skip_consent": True}
@@ -34,11 +36,11 @@ SETTINGS: Mapping[str, str] = {
     "VALIDATE_RESPONSES": "true",
     "TRUSTED_PROXIES": "127.0.0.1",
     "OUTBOUND_ALLOW": "127.0.0.1/32",
-    "FILE_MAX": "2000000",
     "JAEGER_URL": "https://jaeger.example.com/ui",
     "LOGIN_RATE": "100000/minute",
     "SEND_CODE_RATE": "100000/minute",
     "CHAT_RATE": "100000/minute",
+    "FILE_MAX": str(FILE_MAX),
     "LOG_LEVEL": "warning",
     "OAUTH_CLIENTS": json.dumps([CLIENT]),
 }

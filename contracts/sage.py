@@ -5,11 +5,11 @@ import base64
 import itertools
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from contracts.client import ABSENT, Client
+from contracts.client import ABSENT, Client, Form
 from contracts.running import CHALLENGE, CLIENT_ID, REDIRECT_URI, VERIFIER, Started
 
 PASSWORD = "StrongPassword123"
@@ -49,7 +49,7 @@ class Request(NamedTuple):
     path: Mapping[str, str] = {}
     query: Mapping[str, Any] = {}
     body: Any = ABSENT
-    files: Sequence[tuple[str, tuple[str, bytes]]] = ()
+    form: Form | None = None
     fields: Mapping[str, str] | None = None
 
 
@@ -185,11 +185,6 @@ class World:
         body = {"version": f"1.{next(_NUMBERS)}.0-{_RUN}"}
         return _one(self.admin.client.call("version_create", body=body), "version")
 
-    def published(self, account: Account, name: str = "a.png", content: bytes = PNG) -> str:
-        """The public address of an uploaded file."""
-        files = [("file", (name, content))]
-        return _one(account.client.call("oss_create", files=files), "url")
-
     def knowledge_base(self, account: Account) -> str:
         """A new, empty knowledge base's id."""
         body = {"name": unique("base"), "type": "rag"}
@@ -198,7 +193,7 @@ class World:
     def task(self, account: Account) -> tuple[str, str]:
         """A new knowledge base with one document; its id and that of the document's task."""
         base = self.knowledge_base(account)
-        request = uploaded(base)
+        request = Request("knowledge_document_upload", form=uploaded(base))
         return base, _one(send(account.client, request), "taskId")
 
     def document(self, account: Account) -> str:
@@ -207,6 +202,11 @@ class World:
         listed = account.client.call("knowledge_document_list", query={"kdb_id": base})
         found: str = listed.data["list"][0]["id"]
         return found
+
+    def published(self, account: Account, name: str = "a.png", content: bytes = PNG) -> str:
+        """The public address of an uploaded file."""
+        form: Form = [("file", (name, content))]
+        return _one(account.client.call("oss_create", form=form), "url")
 
     def mcp_server(self, account: Account) -> str:
         """A new MCP server's name."""
@@ -240,14 +240,10 @@ def said(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
 
 
-def uploaded(base_id: str, name: str = "login.md", **fields: str) -> Request:
+def uploaded(base_id: str, name: str = "login.md", **fields: str) -> Form:
     """A form that takes one file into a knowledge base."""
     content = b"# Login\n\nA login gives an access token."
-    return Request(
-        "knowledge_document_upload",
-        body={"kdb_id": base_id, **fields},
-        files=[("files", (name, content))],
-    )
+    return [("kdb_id", base_id), *fields.items(), ("files", (name, content))]
 
 
 def scripted(value: Any) -> str:
@@ -426,7 +422,7 @@ SUCCEEDING: Mapping[str, Making] = {
         )
     },
     "oss_create": lambda world, account: Request(
-        "oss_create", body={"path": "uploads/images"}, files=[("file", ("example.png", PNG))]
+        "oss_create", form=[("path", "uploads/images"), ("file", ("example.png", PNG))]
     ),
     "oss_download": lambda world, account: Request(
         "oss_download", address_of(world.published(account))
@@ -514,8 +510,9 @@ SUCCEEDING: Mapping[str, Making] = {
     "knowledge_base_redo": _of_base("knowledge_base_redo"),
     "knowledge_document_list": _of_base("knowledge_document_list", "query", query_status="0,2"),
     "knowledge_document_get": _on("knowledge_document_get", "doc_id", World.document),
-    "knowledge_document_upload": lambda world, account: uploaded(
-        world.knowledge_base(account), override="true"
+    "knowledge_document_upload": lambda world, account: Request(
+        "knowledge_document_upload",
+        form=uploaded(world.knowledge_base(account), override="true"),
     ),
     "knowledge_document_delete": _on("knowledge_document_delete", "doc_id", World.document),
     "knowledge_document_redo": _on("knowledge_document_redo", "doc_id", World.document),
@@ -535,7 +532,7 @@ def send(client: Client, request: Request, **changes: Any) -> Any:
         path=changed.path,
         query=changed.query,
         body=changed.body,
-        files=changed.files,
+        form=changed.form,
         fields=changed.fields,
         headers=headers,
     )

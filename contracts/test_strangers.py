@@ -173,7 +173,7 @@ HIDDEN = [
         "body",
         "kdb_id",
         World.knowledge_base,
-        uploaded,
+        lambda id_: Request("knowledge_document_upload", form=uploaded(id_)),
     ),
     *(_path(name, "server_name", World.mcp_server) for name in ("mcp_delete", "mcp_refresh")),
     Given(
