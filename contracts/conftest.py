@@ -6,6 +6,7 @@ CONTRACTS_VIEWER     an account of the role viewer, user:password
 CONTRACTS_MODEL_URL  an OpenAI-compatible endpoint that the server can reach
                      (and one whose GITHUB_API_URL and GITHUB_REPOSITORY lead to a release)
 CONTRACTS_MCP_URL    an MCP server that it can reach, over streamable HTTP
+CONTRACTS_SKILLS_URL where it can fetch `/<name>.zip`, a skill of that name
 CONTRACTS_EXAMPLES   generated requests per operation and kind of data; 20
 """
 
@@ -36,17 +37,19 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[running.Starte
         username, _, password = os.environ["CONTRACTS_ADMIN"].partition(":")
         model_url = os.environ.get("CONTRACTS_MODEL_URL", "")
         mcp_url = os.environ.get("CONTRACTS_MCP_URL", "")
-        yield running.Started(URL, (username, password), model_url, None, 0, mcp_url)
+        skills_url = os.environ.get("CONTRACTS_SKILLS_URL", "")
+        yield running.Started(URL, (username, password), model_url, None, 0, mcp_url, skills_url)
         return
     folder = tmp_path_factory.mktemp("contracts")
     with (
         running.model(folder / "model.log") as model_url,
         running.mcp(folder / "mcp.log") as mcp_url,
+        running.skills() as skills_url,
         running.releases() as github,
         running.search() as search,
         running.server(folder / "data", model_url, **github, **search) as made,
     ):
-        yield made._replace(mcp_url=mcp_url)
+        yield made._replace(mcp_url=mcp_url, skills_url=skills_url)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The servers that the suite starts by itself when no URL is given: one, and a model beside it."""
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from email import message_from_bytes, policy
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -55,6 +57,7 @@ class Started(NamedTuple):
     data: Path | None
     pid: int
     mcp_url: str = ""
+    skills_url: str = ""
 
     def mailed(self, address: str) -> str:
         """The six digits of the newest mail to an address, from the outbox."""
@@ -137,6 +140,37 @@ def search() -> Iterator[dict[str, str]]:
         threading.Thread(target=made.serve_forever, daemon=True).start()
         port = made.server_address[1]
         yield {"WEB_SEARCH_URL": f"http://127.0.0.1:{port}/?q={{query}}"}
+        made.shutdown()
+
+
+def skill(name: str, description: str = "Researches markets.") -> bytes:
+    """A skill as a ZIP archive."""
+    made = io.BytesIO()
+    text = f"---\nname: {name}\ndescription: {description}\n---\n# How to\n\nAsk three people.\n"
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{name}/SKILL.md", text)
+        archive.writestr(f"{name}/questions.txt", "Why?\n")
+    return made.getvalue()
+
+
+@contextlib.contextmanager
+def skills() -> Iterator[str]:
+    """A server where `/<name>.zip` is a skill of that name; its address."""
+
+    class Answering(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = skill(self.path.strip("/").removesuffix(".zip"))
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as made:
+        threading.Thread(target=made.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{made.server_address[1]}"
         made.shutdown()
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from contracts.client import ABSENT, Client, Form
-from contracts.running import CHALLENGE, CLIENT_ID, REDIRECT_URI, VERIFIER, Started
+from contracts.running import CHALLENGE, CLIENT_ID, REDIRECT_URI, VERIFIER, Started, skill
 
 PASSWORD = "StrongPassword123"
 PNG = base64.b64decode(
@@ -229,6 +229,13 @@ class World:
         )
         return found
 
+    def skill(self, account: Account, name: str = "", **fields: str) -> str:
+        """A new skill's name."""
+        name = name or unique("skill")
+        reply = account.client.call("skill_upload", form=packed(name, **fields))
+        assert reply.success, reply
+        return name
+
     def user(self) -> str:
         """The id of an account that may be deleted."""
         body = {"username": unique("leaving"), "password": PASSWORD}
@@ -244,6 +251,26 @@ def uploaded(base_id: str, name: str = "login.md", **fields: str) -> Form:
     """A form that takes one file into a knowledge base."""
     content = b"# Login\n\nA login gives an access token."
     return [("kdb_id", base_id), *fields.items(), ("files", (name, content))]
+
+
+def packed(name: str, **fields: str) -> Form:
+    """A form that uploads a skill."""
+    return [*fields.items(), ("file", (f"{name}.zip", skill(name)))]
+
+
+def skill_md(name: str) -> str:
+    """A SKILL.md as its owner may write it anew."""
+    return f"---\nname: {name}\ndescription: Asks.\n---\n# Ask five people\n"
+
+
+def _of_skill(operation_id: str) -> "Making":
+    """A request that names a skill of the account's in its query."""
+    return lambda world, account: Request(operation_id, query={"name": world.skill(account)})
+
+
+def _written(world: World, account: Account) -> Request:
+    name = world.skill(account)
+    return Request("skill_update_content", body={"name": name, "content": skill_md(name)})
 
 
 def scripted(value: Any) -> str:
@@ -518,6 +545,17 @@ SUCCEEDING: Mapping[str, Making] = {
     "knowledge_document_redo": _on("knowledge_document_redo", "doc_id", World.document),
     "knowledge_document_check_task": _of_task("knowledge_document_check_task", "query"),
     "knowledge_document_redo_task": _of_task("knowledge_document_redo_task", "body"),
+    "skill_list": _plain("skill_list", query={"dimension": "user"}),
+    "skill_list_available": lambda world, account: Request(
+        "skill_list_available", query={"agent_id": world.agent(account)}
+    ),
+    "skill_upload": lambda world, account: Request("skill_upload", form=packed(unique("skill"))),
+    "skill_import": lambda world, account: Request(
+        "skill_import", body={"url": f"{world.started.skills_url}/{unique('skill')}.zip"}
+    ),
+    "skill_delete": _of_skill("skill_delete"),
+    "skill_get_content": _of_skill("skill_get_content"),
+    "skill_update_content": _written,
     "session_check_tasks": _on("session_check_tasks", "session_id", World.conversation),
 }
 """operationId → a request of the account's that the operation answers with its success."""

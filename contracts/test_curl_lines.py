@@ -74,6 +74,7 @@ def names(world: World, alice: Account) -> Iterator[dict[str, str]]:
     yield {
         "{EMAIL}": f"{unique('user')}@example.com",
         "{AGENT}": world.agent(alice),
+        "{SKILL_URL}": f"{world.started.skills_url}/market-research.zip",
         "{CODE}": world.exchange(alice)["code"],
         "{VERIFIER}": VERIFIER,
         "{KDB}": world.knowledge_base(alice),

@@ -17,7 +17,9 @@ from contracts.sage import (
     Request,
     World,
     address,
+    packed,
     send,
+    skill_md,
     unique,
     uploaded,
 )
@@ -264,7 +266,33 @@ def _long_destination(world: World, operation: Operation) -> Reply:
     return world.admin.client.call(operation.id, query={"next": "x" * 2049})
 
 
+def _skill_nowhere(world: World, operation: Operation) -> Reply:
+    """An agent that does not exist, or a name that no skill has."""
+    _, request = prepared(world, operation)
+    nowhere = unique("nowhere")
+    agent = {"agent_id": nowhere}
+    changes: dict[str, dict[str, Any]] = {
+        "skill_list": {"query": agent},
+        "skill_list_available": {"query": agent},
+        "skill_upload": {"form": packed("nowhere", **agent)},
+        "skill_import": {"body": {**agent, "url": "http://127.0.0.1:9/skill.zip"}},
+        "skill_update_content": {"body": {"name": nowhere, "content": skill_md(nowhere)}},
+    }
+    changed = changes.get(operation.id, {"query": {"name": nowhere}})
+    return send(world.owner.client, request, **changed)
+
+
+def _skills_of_two_agents(world: World, operation: Operation) -> Reply:
+    """One name, two agents, and no skill of the caller's own."""
+    name = unique("skill")
+    for _ in range(2):
+        world.skill(world.owner, name, agent_id=world.agent(world.owner))
+    return send(world.owner.client, Request(operation.id, query={"name": name}))
+
+
 PARTICULAR: dict[tuple[str, int], Way] = {
+    **{(name, 404): _skill_nowhere for name in CONTRACT.operations if name.startswith("skill_")},
+    ("skill_get_content", 409): _skills_of_two_agents,
     ("jaeger_login", 422): _long_destination,
     **{(f"jaeger_{name}", 403): _no_administrator for name in ("login", "check")},
     ("tool_execute", 404): _no_such_tool,
