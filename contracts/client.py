@@ -15,6 +15,8 @@ from contracts.reach import Reach
 READ_MAX = 4 * 1024 * 1024
 READ_S = 20.0
 ABSENT: Any = object()
+Form = Sequence[tuple[str, str | tuple[str, bytes]]]
+"""Parts of a multipart form: a name, and a text or a file's name and content."""
 
 
 class Reply(NamedTuple):
@@ -53,6 +55,10 @@ class Session(requests.Session):
         response._content = _read(response)
         response._content_consumed = True
         return response
+
+
+def _parts(form: Form) -> list[tuple[str, tuple[str | None, str | bytes]]]:
+    return [(name, (None, part) if isinstance(part, str) else part) for name, part in form]
 
 
 def _read(response: requests.Response) -> bytes:
@@ -113,32 +119,29 @@ class Client:
         query: Mapping[str, Any] | str | None = None,
         body: Any = ABSENT,
         content: bytes | None = None,
-        files: Sequence[tuple[str, tuple[str, bytes]]] = (),
+        form: Form | None = None,
         fields: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
         """Send one request and judge what comes back. Raises BrokenContract.
 
-        `body` is sent as JSON, `content` as it stands, `files` as a form beside the fields of
-        `body`: (field, (name, bytes)); `fields` are sent url-encoded.
+        `body` is sent as JSON, `form` as multipart, `fields` url-encoded, `content` as it
+        stands.
         """
         operation = self.contract.operations[operation_id]
         sent = {**({"authorization": f"Bearer {self.token}"} if self.token else {})}
-        parts: dict[str, Any] | None = None
-        if files:
-            parts = {} if body is ABSENT else body
-        elif fields is not None:
-            content = urlencode(fields).encode()
-            sent["content-type"] = "application/x-www-form-urlencoded"
-        elif body is not ABSENT:
+        if body is not ABSENT:
             content = json.dumps(body).encode()
             sent["content-type"] = "application/json"
+        if fields is not None:
+            content = urlencode(fields).encode()
+            sent["content-type"] = "application/x-www-form-urlencoded"
         request = requests.Request(
             operation.method,
             self.url(operation, path, query),
             headers={**sent, **(headers or {})},
-            data=content if parts is None else parts,
-            files=files or None,
+            data=content,
+            files=None if form is None else _parts(form),
         ).prepare()
         # requests would undo the encoding of unreserved characters, which the test may be about
         request.url = self.url(operation, path, query)

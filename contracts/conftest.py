@@ -6,6 +6,7 @@ CONTRACTS_VIEWER     an account of the role viewer, user:password
 CONTRACTS_MODEL_URL  an OpenAI-compatible endpoint that the server can reach
                      (and one whose GITHUB_API_URL and GITHUB_REPOSITORY lead to a release)
 CONTRACTS_MCP_URL    an MCP server that it can reach, over streamable HTTP
+CONTRACTS_SKILLS_URL where it can fetch `/<name>.zip`, a skill of that name
 CONTRACTS_EXAMPLES   generated requests per operation and kind of data; 20
 """
 
@@ -42,16 +43,19 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[running.Starte
         mcp_url = os.environ.get("CONTRACTS_MCP_URL", "") or stack.enter_context(
             running.mcp(folder / "mcp.log")
         )
+        skills_url = os.environ.get("CONTRACTS_SKILLS_URL", "") or stack.enter_context(
+            running.skills()
+        )
         if URL:
             admin, viewer = _login("CONTRACTS_ADMIN"), _login("CONTRACTS_VIEWER")
-            yield running.Started(URL, admin, model_url, None, 0, mcp_url, viewer)
+            yield running.Started(URL, admin, model_url, None, 0, mcp_url, skills_url, viewer)
         else:
             github = stack.enter_context(running.releases())
             search = stack.enter_context(running.search())
             made = stack.enter_context(
                 running.server(folder / "data", model_url, **github, **search)
             )
-            yield made._replace(mcp_url=mcp_url)
+            yield made._replace(mcp_url=mcp_url, skills_url=skills_url)
 
 
 def _login(variable: str) -> tuple[str, str]:

@@ -211,6 +211,8 @@ class Things:
         if isinstance(value, list):
             return [self._body(each, account, case, seed) for each in value]
         if isinstance(value, str) and re.match(r"https?://", value, re.IGNORECASE):
+            if case.path.endswith("/import-url") and seed % 4:
+                return f"{self._world.started.skills_url}/fetched.zip"
             return self._world.started.model_url if seed % 4 else "http://127.0.0.1:9/v1"
         if not isinstance(value, dict):
             return value

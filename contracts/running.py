@@ -1,6 +1,7 @@
 """The servers that the suite starts by itself when no URL is given: one, and a model beside it."""
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from email import message_from_bytes, policy
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +22,8 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).parent.parent
 ADMIN = ("admin", "Administrator-password-1")
 START_S = 60.0
+FILE_MAX = 2 * 1024 * 1024
+"""Bytes of an uploaded file: a test that goes beyond sends no 100 MiB."""
 CLIENT_ID = "contracts"
 REDIRECT_URI = "https://client.example.com/callback"
 CLIENT = {"client_id": CLIENT_ID, "redirect_uris": [REDIRECT_URI], "skip_consent": True}
@@ -34,11 +38,11 @@ SETTINGS: Mapping[str, str] = {
     "VALIDATE_RESPONSES": "true",
     "TRUSTED_PROXIES": "127.0.0.1",
     "OUTBOUND_ALLOW": "127.0.0.1/32",
-    "FILE_MAX": "2000000",
     "JAEGER_URL": "https://jaeger.example.com/ui",
     "LOGIN_RATE": "100000/minute",
     "SEND_CODE_RATE": "100000/minute",
     "CHAT_RATE": "100000/minute",
+    "FILE_MAX": str(FILE_MAX),
     "LOG_LEVEL": "warning",
     "OAUTH_CLIENTS": json.dumps([CLIENT]),
 }
@@ -54,6 +58,7 @@ class Started(NamedTuple):
     data: Path | None
     pid: int
     mcp_url: str = ""
+    skills_url: str = ""
     viewer: tuple[str, str] = ("", "")
 
     def mailed(self, address: str) -> str:
@@ -137,6 +142,37 @@ def search() -> Iterator[dict[str, str]]:
         threading.Thread(target=made.serve_forever, daemon=True).start()
         port = made.server_address[1]
         yield {"WEB_SEARCH_URL": f"http://127.0.0.1:{port}/?q={{query}}"}
+        made.shutdown()
+
+
+def skill(name: str, description: str = "Researches markets.") -> bytes:
+    """A skill as a ZIP archive."""
+    made = io.BytesIO()
+    text = f"---\nname: {name}\ndescription: {description}\n---\n# How to\n\nAsk three people.\n"
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{name}/SKILL.md", text)
+        archive.writestr(f"{name}/questions.txt", "Why?\n")
+    return made.getvalue()
+
+
+@contextlib.contextmanager
+def skills() -> Iterator[str]:
+    """A server where `/<name>.zip` is a skill of that name; its address."""
+
+    class Answering(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = skill(self.path.strip("/").removesuffix(".zip"))
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as made:
+        threading.Thread(target=made.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{made.server_address[1]}"
         made.shutdown()
 
 

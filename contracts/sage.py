@@ -5,12 +5,12 @@ import base64
 import itertools
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from contracts.client import ABSENT, Client
-from contracts.running import CHALLENGE, CLIENT_ID, REDIRECT_URI, VERIFIER, Started
+from contracts.client import ABSENT, Client, Form
+from contracts.running import CHALLENGE, CLIENT_ID, REDIRECT_URI, VERIFIER, Started, skill
 
 PASSWORD = "StrongPassword123"
 PNG = base64.b64decode(
@@ -49,7 +49,7 @@ class Request(NamedTuple):
     path: Mapping[str, str] = {}
     query: Mapping[str, Any] = {}
     body: Any = ABSENT
-    files: Sequence[tuple[str, tuple[str, bytes]]] = ()
+    form: Form | None = None
     fields: Mapping[str, str] | None = None
 
 
@@ -191,11 +191,6 @@ class World:
         body = {"version": f"1.{next(_NUMBERS)}.0-{_RUN}"}
         return _one(self.admin.client.call("version_create", body=body), "version")
 
-    def published(self, account: Account, name: str = "a.png", content: bytes = PNG) -> str:
-        """The public address of an uploaded file."""
-        files = [("file", (name, content))]
-        return _one(account.client.call("oss_create", files=files), "url")
-
     def knowledge_base(self, account: Account) -> str:
         """A new, empty knowledge base's id."""
         body = {"name": unique("base"), "type": "rag"}
@@ -204,7 +199,7 @@ class World:
     def task(self, account: Account) -> tuple[str, str]:
         """A new knowledge base with one document; its id and that of the document's task."""
         base = self.knowledge_base(account)
-        request = uploaded(base)
+        request = Request("knowledge_document_upload", form=uploaded(base))
         return base, _one(send(account.client, request), "taskId")
 
     def document(self, account: Account) -> str:
@@ -213,6 +208,11 @@ class World:
         listed = account.client.call("knowledge_document_list", query={"kdb_id": base})
         found: str = listed.data["list"][0]["id"]
         return found
+
+    def published(self, account: Account, name: str = "a.png", content: bytes = PNG) -> str:
+        """The public address of an uploaded file."""
+        form: Form = [("file", (name, content))]
+        return _one(account.client.call("oss_create", form=form), "url")
 
     def mcp_server(self, account: Account) -> str:
         """A new MCP server's name."""
@@ -235,6 +235,13 @@ class World:
         )
         return found
 
+    def skill(self, account: Account, name: str = "", **fields: str) -> str:
+        """A new skill's name."""
+        name = name or unique("skill")
+        reply = account.client.call("skill_upload", form=packed(name, **fields))
+        assert reply.success, reply
+        return name
+
     def user(self) -> str:
         """The id of an account that may be deleted."""
         body = {"username": unique("leaving"), "password": PASSWORD}
@@ -246,14 +253,30 @@ def said(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
 
 
-def uploaded(base_id: str, name: str = "login.md", **fields: str) -> Request:
+def uploaded(base_id: str, name: str = "login.md", **fields: str) -> Form:
     """A form that takes one file into a knowledge base."""
     content = b"# Login\n\nA login gives an access token."
-    return Request(
-        "knowledge_document_upload",
-        body={"kdb_id": base_id, **fields},
-        files=[("files", (name, content))],
-    )
+    return [("kdb_id", base_id), *fields.items(), ("files", (name, content))]
+
+
+def packed(name: str, **fields: str) -> Form:
+    """A form that uploads a skill."""
+    return [*fields.items(), ("file", (f"{name}.zip", skill(name)))]
+
+
+def skill_md(name: str) -> str:
+    """A SKILL.md as its owner may write it anew."""
+    return f"---\nname: {name}\ndescription: Asks.\n---\n# Ask five people\n"
+
+
+def _of_skill(operation_id: str) -> "Making":
+    """A request that names a skill of the account's in its query."""
+    return lambda world, account: Request(operation_id, query={"name": world.skill(account)})
+
+
+def _written(world: World, account: Account) -> Request:
+    name = world.skill(account)
+    return Request("skill_update_content", body={"name": name, "content": skill_md(name)})
 
 
 def scripted(value: Any) -> str:
@@ -432,7 +455,7 @@ SUCCEEDING: Mapping[str, Making] = {
         )
     },
     "oss_create": lambda world, account: Request(
-        "oss_create", body={"path": "uploads/images"}, files=[("file", ("example.png", PNG))]
+        "oss_create", form=[("path", "uploads/images"), ("file", ("example.png", PNG))]
     ),
     "oss_download": lambda world, account: Request(
         "oss_download", address_of(world.published(account))
@@ -520,13 +543,25 @@ SUCCEEDING: Mapping[str, Making] = {
     "knowledge_base_redo": _of_base("knowledge_base_redo"),
     "knowledge_document_list": _of_base("knowledge_document_list", "query", query_status="0,2"),
     "knowledge_document_get": _on("knowledge_document_get", "doc_id", World.document),
-    "knowledge_document_upload": lambda world, account: uploaded(
-        world.knowledge_base(account), override="true"
+    "knowledge_document_upload": lambda world, account: Request(
+        "knowledge_document_upload",
+        form=uploaded(world.knowledge_base(account), override="true"),
     ),
     "knowledge_document_delete": _on("knowledge_document_delete", "doc_id", World.document),
     "knowledge_document_redo": _on("knowledge_document_redo", "doc_id", World.document),
     "knowledge_document_check_task": _of_task("knowledge_document_check_task", "query"),
     "knowledge_document_redo_task": _of_task("knowledge_document_redo_task", "body"),
+    "skill_list": _plain("skill_list", query={"dimension": "user"}),
+    "skill_list_available": lambda world, account: Request(
+        "skill_list_available", query={"agent_id": world.agent(account)}
+    ),
+    "skill_upload": lambda world, account: Request("skill_upload", form=packed(unique("skill"))),
+    "skill_import": lambda world, account: Request(
+        "skill_import", body={"url": f"{world.started.skills_url}/{unique('skill')}.zip"}
+    ),
+    "skill_delete": _of_skill("skill_delete"),
+    "skill_get_content": _of_skill("skill_get_content"),
+    "skill_update_content": _written,
     "session_check_tasks": _on("session_check_tasks", "session_id", World.conversation),
 }
 """operationId → a request of the account's that the operation answers with its success."""
@@ -541,7 +576,7 @@ def send(client: Client, request: Request, **changes: Any) -> Any:
         path=changed.path,
         query=changed.query,
         body=changed.body,
-        files=changed.files,
+        form=changed.form,
         fields=changed.fields,
         headers=headers,
     )

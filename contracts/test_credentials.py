@@ -154,14 +154,15 @@ def test_viewers_read(operation_id: str, world: World) -> None:
             == 404
         )
         return
-    if operation_id in OF_KNOWLEDGE:
-        # a viewer makes no base either
+    if operation_id in OF_KNOWLEDGE | OF_SKILLS:
+        # a viewer makes no base and no skill either
         request = SUCCEEDING[operation_id](world, world.owner)
         assert send(account.client, request).status in (200, 404)
         return
     assert send(account.client, SUCCEEDING[operation_id](world, account)).success
 
 
+OF_SKILLS = frozenset({"skill_list_available", "skill_get_content"})
 OF_KNOWLEDGE = frozenset(
     n for n in PROTECTED if n.startswith("knowledge_") and n != "knowledge_base_list"
 )

@@ -54,10 +54,10 @@ NOT_BUILT = [(row[0], int(row[1]), row[2]) for row in table("curl_lines_not_buil
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the commands run, so that cookies.txt goes from one to the next; the files that the
     document's lines send lie there."""
-    made = tmp_path_factory.mktemp("curl")
-    (made / "example.png").write_bytes(PNG)
-    (made / "README.md").write_text("# Read me\n\nA login gives an access token.\n")
-    return made
+    folder = tmp_path_factory.mktemp("curl")
+    (folder / "README.md").write_text("# Read me\n\nA login gives an access token.\n")
+    (folder / "example.png").write_bytes(PNG)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +74,10 @@ def names(world: World, alice: Account) -> Iterator[dict[str, str]]:
     yield {
         "{EMAIL}": f"{unique('user')}@example.com",
         "{AGENT}": world.agent(alice),
-        "{KDB}": world.knowledge_base(alice),
+        "{SKILL_URL}": f"{world.started.skills_url}/market-research.zip",
         "{CODE}": world.exchange(alice)["code"],
         "{VERIFIER}": VERIFIER,
+        "{KDB}": world.knowledge_base(alice),
     }
     for agent in alice.client.call("agent_list").data:
         alice.client.call("agent_delete", path={"agent_id": agent["id"]})

@@ -2,6 +2,7 @@
 
 import pytest
 
+from contracts.client import Form
 from contracts.sage import PNG, World, address_of
 
 HTML = b"<!doctype html><script>alert(document.cookie)</script>"
@@ -70,8 +71,8 @@ def test_browsers_show_images_and_save_the_rest(
     ],
 )
 def test_folders_that_lead_elsewhere_are_refused(path: str, world: World) -> None:
-    files = [("file", ("a.txt", b"a"))]
-    reply = world.owner.client.call("oss_create", body={"path": path}, files=files)
+    form: Form = [("path", path), ("file", ("a.txt", b"a"))]
+    reply = world.owner.client.call("oss_create", form=form)
     assert reply.status in (400, 422)
 
 
@@ -84,14 +85,13 @@ def test_names_become_one_safe_segment(name: str, world: World) -> None:
 
 
 def test_text_is_no_file(world: World) -> None:
-    body = {"file": "/etc/passwd"}
-    files = [("path", ("x", b"uploads"))]
-    assert world.owner.client.call("oss_create", body=body, files=files).status == 422
+    for form in ([("file", "/etc/passwd")], [("file", ("x", b"x")), ("path", ("y", b"up"))]):
+        assert world.owner.client.call("oss_create", form=form).status == 422
 
 
 def test_a_range_of_files_is_too_many(world: World) -> None:
-    files = [("file", (f"{n}.txt", b"a")) for n in range(21)]
-    assert world.owner.client.call("oss_create", files=files).status == 400
+    form: Form = [("file", (f"{n}.txt", b"a")) for n in range(21)]
+    assert world.owner.client.call("oss_create", form=form).status == 400
 
 
 def test_a_deleted_account_leaves_no_file(world: World) -> None:
@@ -110,9 +110,9 @@ def test_a_deleted_account_leaves_no_file(world: World) -> None:
 def test_a_retry_is_one_file(world: World) -> None:
     """The same key and form: the same address (rules, "Idempotency")."""
     key = {"idempotency-key": "the-same-upload"}
-    sent = {"files": [("file", ("a.png", PNG))], "body": {"path": "x"}, "headers": key}
+    sent = {"form": [("file", ("a.png", PNG)), ("path", "x")], "headers": key}
     first, second = (world.owner.client.call("oss_create", **sent) for _ in range(2))
     assert first.data == second.data
     assert second.headers["idempotency-replayed"] == "true"
-    other = {**sent, "files": [("file", ("a.png", PNG + b"x"))]}
+    other = {**sent, "form": [("file", ("a.png", PNG + b"x")), ("path", "x")]}
     assert world.owner.client.call("oss_create", **other).status == 409

@@ -9,7 +9,7 @@ from contracts.client import Client, Reply
 from contracts.conftest import URL
 from contracts.document import Operation, load
 from contracts.reach import BY_FAULT
-from contracts.running import SETTINGS
+from contracts.running import FILE_MAX
 from contracts.sage import (
     PASSWORD,
     SUCCEEDING,
@@ -17,7 +17,9 @@ from contracts.sage import (
     Request,
     World,
     address,
+    packed,
     send,
+    skill_md,
     unique,
     uploaded,
 )
@@ -38,6 +40,7 @@ DECLARED = [
     for status in each.statuses.keys() | set(each.raw.get("x-soft", {}).values())
     if status not in BY_FAULT and status != each.success
 ]
+FORM = "multipart/form-data"
 SPENT = frozenset({"auth_logout", "auth_logout_compat", "user_change_password"})
 """Operations that end the login they are called with."""
 
@@ -108,8 +111,8 @@ def raw(world: World, operation: Operation, content: bytes, media: str) -> Reply
 
 def unusable(world: World, operation: Operation) -> Reply:
     """Not JSON; a key that is none; a query that does not decode."""
-    if operation.form:
-        return raw(world, operation, b"--x\r\n", "multipart/form-data")
+    if FORM in operation.media:
+        return raw(world, operation, b"no part at all", f"{FORM}; boundary=b")
     if operation.media:
         return raw(world, operation, b'{"a": 1, "a": 2}', "application/json")
     client, request = prepared(world, operation)
@@ -166,8 +169,8 @@ def wrong_media(world: World, operation: Operation) -> Reply:
 def invalid(world: World, operation: Operation) -> Reply:
     """A body, a query or a path that breaks its schema."""
     client, request = prepared(world, operation)
-    if operation.form:
-        return send(client, request, files=[("no such field", ("a", b"a"))])
+    if FORM in operation.media:
+        return send(client, request, form=[("unknown", "field")])
     if operation.media:
         return send(client, request, body=[])
     if any(each.place == "query" and each.required for each in operation.parameters):
@@ -240,7 +243,7 @@ def _nowhere(**more: str) -> Way:
 
 
 def _upload_nowhere(world: World, operation: Operation) -> Reply:
-    return send(world.owner.client, uploaded(unique("nowhere")))
+    return send(world.owner.client, Request(operation.id, form=uploaded(unique("nowhere"))))
 
 
 def _no_such_client(world: World, operation: Operation) -> Reply:
@@ -275,7 +278,33 @@ def _long_destination(world: World, operation: Operation) -> Reply:
     return world.admin.client.call(operation.id, query={"next": "x" * 2049})
 
 
+def _skill_nowhere(world: World, operation: Operation) -> Reply:
+    """An agent that does not exist, or a name that no skill has."""
+    _, request = prepared(world, operation)
+    nowhere = unique("nowhere")
+    agent = {"agent_id": nowhere}
+    changes: dict[str, dict[str, Any]] = {
+        "skill_list": {"query": agent},
+        "skill_list_available": {"query": agent},
+        "skill_upload": {"form": packed("nowhere", **agent)},
+        "skill_import": {"body": {**agent, "url": "http://127.0.0.1:9/skill.zip"}},
+        "skill_update_content": {"body": {"name": nowhere, "content": skill_md(nowhere)}},
+    }
+    changed = changes.get(operation.id, {"query": {"name": nowhere}})
+    return send(world.owner.client, request, **changed)
+
+
+def _skills_of_two_agents(world: World, operation: Operation) -> Reply:
+    """One name, two agents, and no skill of the caller's own."""
+    name = unique("skill")
+    for _ in range(2):
+        world.skill(world.owner, name, agent_id=world.agent(world.owner))
+    return send(world.owner.client, Request(operation.id, query={"name": name}))
+
+
 PARTICULAR: dict[tuple[str, int], Way] = {
+    **{(name, 404): _skill_nowhere for name in CONTRACT.operations if name.startswith("skill_")},
+    ("skill_get_content", 409): _skills_of_two_agents,
     ("jaeger_login", 422): _long_destination,
     **{(f"jaeger_{name}", 403): _no_administrator for name in ("login", "check")},
     ("tool_execute", 404): _no_such_tool,
@@ -334,25 +363,16 @@ def test_throttled_guesses(world: World) -> None:
 
 @pytest.mark.parametrize(
     "operation_id",
-    [
-        pytest.param(e.id, marks=marks(e))
-        for e in CONTRACT.operations.values()
-        if e.media and not e.form
-    ],
+    [pytest.param(e.id, marks=marks(e)) for e in CONTRACT.operations.values() if e.media],
 )
 def test_too_large(operation_id: str, world: World) -> None:
-    """A body beyond 1 MiB is refused before it is read."""
+    """A body beyond 1 MiB is refused before it is read, a file beyond its limit while it is."""
     operation = CONTRACT.operations[operation_id]
+    if FORM in operation.media:
+        client, request = prepared(world, operation)
+        large_file = ("large.txt", b"x" * (FILE_MAX + 1))
+        form = [(n, p if isinstance(p, str) else large_file) for n, p in request.form or ()]
+        assert send(client, request, form=form).status == 413
+        return
     large = b'{"a": "' + b"x" * (1024 * 1024) + b'"}'
     assert raw(world, operation, large, operation.media[0]).status == 413
-
-
-@pytest.mark.parametrize(
-    "operation_id", [each.id for each in CONTRACT.operations.values() if each.form]
-)
-def test_a_file_too_large(operation_id: str, world: World) -> None:
-    """Nor is a file beyond the server's limit (the suite's own server has a small one)."""
-    client, request = prepared(world, CONTRACT.operations[operation_id])
-    [(field, (name, _)), *_] = request.files
-    large = b"x" * (int(SETTINGS["FILE_MAX"]) + 1 if not URL else 100 * 1024 * 1024 + 1)
-    assert send(client, request, files=[(field, (name, large))]).status == 413

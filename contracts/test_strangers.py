@@ -19,8 +19,10 @@ from contracts.sage import (
     Account,
     Request,
     World,
+    packed,
     said,
     send,
+    skill_md,
     unique,
     uploaded,
 )
@@ -91,6 +93,20 @@ def _agent(**named: Callable[[str], Any]) -> Callable[[str], Request]:
 
 def _base(operation_id: str, place: str, **more: str) -> Callable[[str], Request]:
     return lambda id_: Request(operation_id, **{place: {"kdb_id": id_, **more}})
+
+
+def _skill(operation_id: str) -> Callable[[str], Request]:
+    return lambda name: Request(operation_id, query={"name": name})
+
+
+def _of_agent(operation_id: str) -> Callable[[str], Request]:
+    return lambda id_: Request(operation_id, query={"agent_id": id_})
+
+
+def _skilled_agent(world: World, account: Account) -> str:
+    agent = world.agent(account)
+    world.skill(account, "asking", agent_id=agent)
+    return agent
 
 
 def same(id_: str) -> str:
@@ -173,9 +189,40 @@ HIDDEN = [
         "body",
         "kdb_id",
         World.knowledge_base,
-        uploaded,
+        lambda id_: Request("knowledge_document_upload", form=uploaded(id_)),
     ),
     *(_path(name, "server_name", World.mcp_server) for name in ("mcp_delete", "mcp_refresh")),
+    *(
+        Given(name, "query", "name", World.skill, _skill(name))
+        for name in ("skill_get_content", "skill_delete")
+    ),
+    *(
+        Given(name, "query", "agent_id", World.agent, _of_agent(name))
+        for name in ("skill_list", "skill_list_available")
+    ),
+    Given(
+        "skill_delete",
+        "query",
+        "agent_id",
+        _skilled_agent,
+        lambda id_: Request("skill_delete", query={"name": "asking", "agent_id": id_}),
+    ),
+    Given(
+        "skill_update_content",
+        "body",
+        "name",
+        World.skill,
+        lambda name: Request(
+            "skill_update_content", body={"name": name, "content": skill_md(name)}
+        ),
+    ),
+    Given(
+        "skill_upload",
+        "body",
+        "agent_id",
+        World.agent,
+        lambda id_: Request("skill_upload", form=packed("asking", agent_id=id_)),
+    ),
     Given(
         "tool_execute",
         "body",
@@ -334,6 +381,7 @@ OPEN = {
     ("agent_replace", "user_id"): "ignored: the owner never changes; test_server_owned_fields",
     ("agent_replace", "llm_provider_id"): "the check of agent_create",
     ("agent_replace", "availableSubAgentIds"): "the check of agent_create",
+    ("skill_import", "agent_id"): "the check of skill_upload",
     ("agent_set_grants", "user_ids"): "every account may be named: /api/user/options lists them",
     ("user_delete", "user_id"): "for administrators, who see every account",
     **{

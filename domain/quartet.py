@@ -15,6 +15,7 @@ from domain.oauth2.server import AuthorizationServer
 from domain.probing import Probing
 from domain.providers import Providers
 from domain.runs.life import Runs
+from domain.skills import Skills
 from domain.system import System
 from domain.toolbox import Toolbox
 from domain.usage import Usage
@@ -45,3 +46,4 @@ class Quartet(msgspec.Struct, frozen=True):
     knowledge: Knowledge
     workspaces: Workspaces
     jaeger: JaegerGate
+    skills: Skills

@@ -34,6 +34,7 @@ from domain.quartet import Quartet
 from domain.runs.assembly import Assembled, assemble
 from domain.runs.life import RunPolicy
 from domain.runs.liveness import EMBEDDED as ALONE
+from domain.skills import Skills
 from domain.toolbox import Toolbox
 from domain.tools import built_in
 from domain.turn import knowledge_tool, workflow_tools
@@ -79,6 +80,8 @@ from storage.migrating import migrate
 from storage.objects import open_objects
 from storage.opening import open_database
 from storage.providers import ProviderStore
+from storage.skill_files import SkillFiles
+from storage.skills import SkillStore
 from storage.vectors import Vectors
 from storage.versions import VersionStore
 from storage.wakeups import OneProcess, Polling, RedisWakeups, Wakeups
@@ -212,13 +215,14 @@ async def start(settings: Settings) -> Started:
         return started
 
 
-async def keep_house(settings: Settings, log: EventLog, known: Accounts) -> None:
+async def keep_house(settings: Settings, log: EventLog, known: Accounts, skills: Skills) -> None:
     """Once a day, forget what has run out; runs until cancelled."""
     while True:
         try:
             await known.identity.purge()
             await known.registration.purge()
             await known.oauth2.purge()
+            await skills.purge()
             if settings.event_retention_days:
                 await log.sweep(time.time() - settings.event_retention_days * DAY_S)
         except StorageError as error:
@@ -268,6 +272,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
     parts.users.on_leaving(quartet.conversations.erase_all)
     parts.users.on_leaving(quartet.files.erase_all)
     parts.users.on_leaving(quartet.knowledge.bases.erase_all)
+    parts.users.on_leaving(quartet.skills.erase_all)
     parts.users.on_leaving(quartet.workspaces.erase_user)
     await turning.liveness.launch()
     stack.push_async_callback(turning.liveness.close)
@@ -281,7 +286,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
         secret=hashlib.sha256(b"quartet idempotency " + key).digest(),
     )
     database.in_background(idempotency.keep_house)
-    database.in_background(partial(keep_house, settings, log, parts))
+    database.in_background(partial(keep_house, settings, log, parts, quartet.skills))
     proxies = Proxies(settings.trusted_proxies)
     cookie_name, cookie = session_cookie(settings)
     trusts_header = settings.auth_mode == "trusted_proxy"
@@ -397,6 +402,14 @@ def _quartet(
     agents = Agents(
         database, AgentStore(database), provider_store, log, embedded=frozenset(EMBEDDED_MODELS)
     )
+    skills = Skills(
+        database,
+        SkillStore(database),
+        SkillFiles(settings.data / "skills"),
+        log,
+        agents,
+        outbound,
+    )
     objects = cache(partial(open_objects, settings.object_store_url, settings.data))
     files = Files(
         database,
@@ -460,6 +473,7 @@ def _quartet(
         tools=Toolbox(database, log, tools, mcp),
         mcp=mcp,
         knowledge=knowledge,
+        skills=skills,
         workspaces=workspaces,
         jaeger=JaegerGate(
             known.system,

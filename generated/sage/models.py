@@ -64,6 +64,19 @@ class AuthProvider(Struct, kw_only=True):
     icon: str
 
 
+class AvailableSkill(Struct, kw_only=True):
+    name: str
+    description: str
+    source_dimension: Literal['system', 'user', 'agent']
+    source_path: str
+    agent_path: str | UnsetType = UNSET
+    need_update: bool | UnsetType = UNSET
+
+
+class AvailableSkillList(Struct, kw_only=True):
+    skills: list_aliased[AvailableSkill]
+
+
 class BadRequestError(Struct, kw_only=True):
     code: Literal[400]
     message: str
@@ -637,6 +650,48 @@ class SessionInterrupted(Struct, kw_only=True):
 
 class ShareId(Struct, kw_only=True):
     share_id: str
+
+
+class Skill(Struct, kw_only=True):
+    name: str
+    description: str
+    user_id: str
+    dimension: Literal['system', 'user', 'agent']
+    owner_user_id: str | None
+    agent_id: str | None
+    agent_name: str | None
+    path: str
+
+
+class SkillContent(Struct, kw_only=True):
+    content: str
+
+
+class SkillContentUpdate(Struct, kw_only=True):
+    name: str
+    content: str
+
+
+class SkillForm(Struct, kw_only=True):
+    file: str
+    is_system: bool | UnsetType = False
+    is_agent: bool | UnsetType = False
+    agent_id: str | UnsetType = ''
+
+
+class SkillImportRequest(Struct, kw_only=True):
+    url: str
+    is_system: bool | UnsetType = False
+    is_agent: bool | UnsetType = False
+    agent_id: str | None | UnsetType = UNSET
+
+
+class SkillList(Struct, kw_only=True):
+    skills: list_aliased[Skill]
+
+
+class SkillOwner(Struct, kw_only=True):
+    user_id: str
 
 
 class SoftError(Struct, kw_only=True):

@@ -18,6 +18,7 @@ from domain.knowledge.documents import File
 from gateways.documents.parser import Parser
 from gateways.embedding.embedder import DIMENSIONS, Embedder
 from gateways.workflows import JobsPlace, Workflows
+from scripts.benchmarks.processes import ROOT
 from scripts.benchmarks.tables import Table
 from storage.database import Database
 from storage.knowledge import Document, KnowledgeStore, Words
@@ -28,11 +29,12 @@ from storage.schema import users
 from storage.vectors import Vectors
 
 ANN = Caller(user_id="ann", role="admin")
-DOCUMENTS = 200
+DOCUMENTS = 100
 CHUNKS = 100_000
 TOGETHER = 2000
 QUESTIONS = 300
 TEXTS = 256
+SENTENCES = (ROOT / "tests/knowledge/evaluation/passages.txt").read_text().splitlines()
 
 
 def run() -> list[Table]:
@@ -79,8 +81,8 @@ async def _account(database: Database) -> None:
 
 
 def _document(number: int, chance: random.Random) -> bytes:
-    words = [f"word{chance.randrange(5000)}" for _ in range(280)]
-    paragraphs = [" ".join(words[first : first + 70]) + "." for first in range(0, 280, 70)]
+    told = [chance.choice(SENTENCES) for _ in range(28)]
+    paragraphs = [" ".join(told[first : first + 7]) for first in range(0, 28, 7)]
     return f"# Document {number}\n\n".encode() + "\n\n".join(paragraphs).encode()
 
 

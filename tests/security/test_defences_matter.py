@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from tests.security import oauth2_defences
+from tests.security import mcp_defences, oauth2_defences
 from tests.security.defences import DEFENCES, Check, Defence
 from tests.security.place import Place
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-assert oauth2_defences.DEFENCES is DEFENCES, "registered by its import"
+assert oauth2_defences.DEFENCES is mcp_defences.DEFENCES is DEFENCES, "registered by import"
 CHECKS = {defence.check.__name__: defence.check for defence in DEFENCES}
 
 
