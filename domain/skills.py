@@ -33,7 +33,6 @@ from storage.skill_files import SkillFiles
 from storage.skills import (
     SYSTEM,
     Dimension,
-    KeptFile,
     Skill,
     SkillStore,
     of_agent,
@@ -299,19 +298,14 @@ class Skills:
             raise NotFound("skill.not_found")
         if path == FILE:
             return skill.content
-        for number, file in enumerate(skill.files):
-            if file.path == path:
+        for number, kept in enumerate(skill.files):
+            if kept == path:
                 try:
                     content = await asyncio.to_thread(self._files.read, skill_id, number, READ_MAX)
                 except FileNotFoundError:
                     break
                 return content.decode("utf-8", "replace")
-        raise NotFound("skill.no_file", paths=", ".join(file.path for file in skill.files[:50]))
-
-    async def files_of(self, skill_id: str) -> list[str]:
-        """Paths of the files beside a skill's SKILL.md."""
-        skill = await self._store.get(skill_id)
-        return [file.path for file in skill.files] if skill else []
+        raise NotFound("skill.no_file", paths=", ".join(list(skill.files)[:50]))
 
     # --- parts ----------------------------------------------------------------------------
 
@@ -339,7 +333,7 @@ class Skills:
             raise Forbidden("agent.forbidden")
         return of_agent(agent.id), agent.owner_id, agent.id
 
-    def _take(self, skill_id: str, file: BinaryIO) -> tuple[str, list[KeptFile], str]:
+    def _take(self, skill_id: str, file: BinaryIO) -> tuple[str, dict[str, int], str]:
         """SKILL.md, the files beside it, which are written, and the digest of all. Blocks."""
         archive = Archive(file)
         top, entries = _skill_in(archive.entries)
@@ -358,7 +352,7 @@ class Skills:
                 yield chunk
 
         self._files.write(skill_id, (copied(entry) for entry in beside))
-        kept = [KeptFile(entry.path.removeprefix(top), entry.size) for entry in beside]
+        kept = {entry.path.removeprefix(top): entry.size for entry in beside}
         return text, kept, _digest(text, told.hexdigest()[:31])
 
     async def _put(self, caller: Caller, skill: Skill) -> list[str]:

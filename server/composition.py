@@ -37,7 +37,7 @@ from domain.runs.liveness import EMBEDDED as ALONE
 from domain.skills import Skills
 from domain.toolbox import Toolbox
 from domain.tools import built_in
-from domain.turn import knowledge_tool, workflow_tools
+from domain.turn import knowledge_tool, skill_tool, workflow_tools
 from domain.turn.images import loader
 from domain.turn.plan import LoopLimits
 from domain.turn.prompt import ASK
@@ -94,7 +94,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("quartet.server")
 
 DAY_S = 24 * 3600.0
-RESERVED = workflow_tools.NAMES | {ASK, knowledge_tool.NAME}
+RESERVED = workflow_tools.NAMES | {ASK, knowledge_tool.NAME, skill_tool.NAME}
 """Names of tools that runs have beside the built-in ones."""
 UNNAMED = "urn:quartet"
 """Who issues tokens where PUBLIC_URL says nothing: the same in every process over one database."""
@@ -446,6 +446,7 @@ def _quartet(
         tools=tools,
         load_image=loader(outbound, files, workspaces),
         retrieval=knowledge.retrieval,
+        skills=skills,
         mcp=mcp,
         workflows=workflows,
         policy=RunPolicy(

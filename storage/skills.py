@@ -24,19 +24,12 @@ def of_agent(agent_id: str) -> str:
     return f"agent:{agent_id}"
 
 
-class KeptFile(msgspec.Struct, frozen=True):
-    """A file of a skill: its path within the skill, and its size in bytes."""
-
-    path: str
-    size: int
-
-
 class Skill(msgspec.Struct, frozen=True):
     """A row of `skills`, in table order. Times are UTC seconds since the epoch.
 
     `place` is SYSTEM, `of_user` or `of_agent`; a name stands once in it. `content` is the text of
-    SKILL.md, `files` are all others in the order of their numbers. `digest` tells two skills apart
-    by what they hold.
+    SKILL.md, `files` are all others, path to size in bytes, in the order of their numbers. `digest`
+    tells two skills apart by what they hold.
     """
 
     id: str
@@ -46,7 +39,7 @@ class Skill(msgspec.Struct, frozen=True):
     name: str
     description: str
     content: str
-    files: list[KeptFile]
+    files: dict[str, int]
     digest: str
     created_at: float
     updated_at: float
@@ -144,7 +137,7 @@ class SkillStore:
     def put(self, skill: Skill) -> Unit[list[str]]:
         """Keep a skill in place of the one of its name, whose id is returned if there was one."""
         replaced = yield REMOVE(of_place=skill.place, of_name=skill.name)
-        yield INSERT(**{**msgspec.structs.asdict(skill), "files": msgspec.to_builtins(skill.files)})
+        yield INSERT(**msgspec.structs.asdict(skill))
         return [row.id for row in replaced]
 
     def rewrite(

@@ -11,6 +11,7 @@ from domain.runs.ending import Endings
 from domain.runs.life import RunPolicy, Runs
 from domain.runs.liveness import Liveness, Pace
 from domain.runs.reconciler import Reconciler
+from domain.skills import Skills
 from domain.tools import Tools
 from domain.turn.images import LoadImage
 from domain.turn.loop import Parts
@@ -47,12 +48,13 @@ def assemble(
     pace: Pace = Pace(),  # noqa: B008
     retrieval: Retrieval | None = None,
     mcp: McpServers | None = None,
+    skills: Skills | None = None,
 ) -> Assembled:
     """Runs, and the conversations that they make, over one database.
 
     `process_id` is domain.runs.liveness.EMBEDDED where this process is alone, else an id that no
     other process has; `workflows` were made with the same one as executor. Without a `retrieval`
-    runs skip knowledge bases, and without `mcp` the tools of MCP servers.
+    runs skip knowledge bases, without `mcp` the tools of MCP servers, without `skills` skills.
     """
     store, conversation_store = RunStore(database), ConversationStore(database)
     endings = Endings(store, conversation_store, log)
@@ -77,6 +79,7 @@ def assemble(
         process_id=process_id,
         retrieval=retrieval,
         mcp=mcp,
+        skills=skills,
     )
     runs = Runs(parts, conversations, agents, workflows, policy)
     reconciler = Reconciler(database, store, endings, workflows)

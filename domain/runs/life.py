@@ -226,6 +226,10 @@ class Runs:
             knowledge = await retrieval.usable(caller, agent, wanted)
         else:
             knowledge = ([], list(wanted or (agent and agent.knowledge_bases) or ()))
+        if self._parts.skills is not None:
+            skills = await self._parts.skills.usable(caller, agent, request.available_skills)
+        else:
+            skills = ([], list(request.available_skills or (agent and agent.skills) or ()))
         lent: dict[str, str] = {}
         if self._parts.mcp is not None:
             lent = await mcp_tools.lenders(
@@ -245,6 +249,7 @@ class Runs:
             language=language,
             with_tools=caller.via != "none",
             knowledge=knowledge,
+            skills=skills,
             mcp_tools=lent,
         )
         if any(image_urls(message.content) for message in messages):

@@ -18,8 +18,9 @@ from domain.knowledge.retrieval import Retrieval
 from domain.mcp import McpServers
 from domain.model_choice import ModelChoices, Resolved
 from domain.runs.ending import MESSAGE_TYPES, Endings, changed
+from domain.skills import Skills
 from domain.tools import Tool, ToolFailed, Tools
-from domain.turn import knowledge_tool, mcp_tools, workflow_tools
+from domain.turn import knowledge_tool, mcp_tools, skill_tool, workflow_tools
 from domain.turn.images import LoadImage
 from domain.turn.plan import Plan
 from domain.turn.prompt import APART, conversation_messages, system_message, within
@@ -106,6 +107,7 @@ class Parts(msgspec.Struct, frozen=True):
     process_id: str
     retrieval: Retrieval | None = None
     mcp: McpServers | None = None
+    skills: Skills | None = None
 
 
 class Said(msgspec.Struct):
@@ -192,6 +194,10 @@ class Turn:
             if retrieval is None or not plan.knowledge_bases:
                 return None
             return knowledge_tool.knowledge_tool(retrieval, plan.knowledge_bases)
+        if name == skill_tool.NAME:
+            if self._parts.skills is None or not plan.skills:
+                return None
+            return skill_tool.skill_tool(self._parts.skills, plan.skills)
         allowed = plan.tools is None or name in plan.tools
         built_in = self._parts.tools.get(name) if allowed else None
         return built_in or self._remote.get(name)
@@ -284,6 +290,8 @@ class Turn:
             functions = self._parts.tools.functions(plan.tools)
             if (knowledge := self._tool(knowledge_tool.NAME)) is not None:
                 functions = [*functions, knowledge.function()]
+            if (skill := self._tool(skill_tool.NAME)) is not None:
+                functions = [*functions, skill.function()]
             functions = [*functions, *(tool.function() for tool in self._remote.values())]
             if workflows:
                 functions += workflow_tools.functions(plan.workflows)
@@ -303,7 +311,11 @@ class Turn:
         )
         thinking = "\n".join(m.text or "" for m in self._own() if m.type == "thinking")
         system = system_message(
-            plan, workflows=workflows, recollections=self._recollections, thinking=thinking
+            plan,
+            workflows=workflows,
+            skills=any(one["function"]["name"] == skill_tool.NAME for one in functions),
+            recollections=self._recollections,
+            thinking=thinking,
         )
         if images:
             messages = await self._with_images(messages)

@@ -11,6 +11,7 @@ import msgspec
 
 from domain.errors import Unusable
 from domain.model_choice import Choice
+from domain.skills import Chosen
 from storage.agents import Agent, AgentFields
 
 MemoryType = Literal["session", "user", "none"]
@@ -89,8 +90,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `asked` are the ids of the request's messages. `model` is the choice of domain.model_choice.
     `tools` None means every built-in tool; `knowledge_bases` are ids that the turn may look
-    through; `mcp_tools` are names of tools with the account that lends each. `skipped` names what
-    is wanted and nobody has, by kind.
+    through, `skills` those that it may take up; `mcp_tools` are names of tools with the account
+    that lends each. `skipped` names what is wanted and nobody has, by kind.
     """
 
     asked: list[str]
@@ -101,6 +102,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     workflows: dict[str, list[str]] = {}
     tools: list[str] | None = None
     knowledge_bases: list[str] = []
+    skills: list[Chosen] = []
     mcp_tools: dict[str, str] = {}
     memory_type: MemoryType = "session"
     mode: Mode = "default"
@@ -132,11 +134,6 @@ NOT_BUILT: Mapping[str, Callable[[_Bound], object]] = {
 }
 """Fields whose capability is not built yet, whether the request or the agent uses them."""
 
-NOT_BUILT_IN_REQUESTS: Mapping[str, Callable[[TurnRequest], object]] = {
-    "available_skills": lambda request: request.available_skills,
-}
-"""As NOT_BUILT, but an agent may name ones that do not exist: a run skips those and says so."""
-
 
 class LoopLimits(msgspec.Struct, frozen=True):
     """How many model calls a turn makes when nobody says, and at most."""
@@ -156,10 +153,11 @@ def settle(
     language: str,
     with_tools: bool = True,
     knowledge: tuple[list[str], list[str]] = ([], []),
+    skills: tuple[list[Chosen], list[str]] = ([], []),
     mcp_tools: Mapping[str, str] = {},
 ) -> Plan:
     """The plan of a request to an agent; of two values the request's counts. `knowledge`
-    are the ids of bases that the turn may use, and those that it skips.
+    are the ids of bases that the turn may use, and those that it skips; `skills` alike.
 
     Raises Unusable: chat.not_built (field), chat.memory_type, chat.context_budget, chat.loop_count.
     """
@@ -181,6 +179,7 @@ def settle(
         workflows=request.available_workflows or config.workflows or {},
         tools=tools if with_tools else [],
         knowledge_bases=knowledge[0] if with_tools else [],
+        skills=skills[0] if with_tools else [],
         mcp_tools=dict(mcp_tools) if with_tools else {},
         memory_type=MEMORY_TYPES[memory],
         mode="simple" if (request.agent_mode or config.mode) == "simple" else "default",
@@ -191,7 +190,7 @@ def settle(
         budget=_budget(request.context_budget_config),
         model=model,
         language=language,
-        skipped=_skipped(wanted or [], config, built_in | set(mcp_tools), knowledge[1]),
+        skipped=_skipped(wanted or [], built_in | set(mcp_tools), skills[1], knowledge[1]),
     )
 
 
@@ -205,9 +204,6 @@ def _refuse_unbuilt(request: TurnRequest, config: Agent | AgentFields) -> None:
     )
     for field, used in NOT_BUILT.items():
         if used(bound):
-            raise Unusable("chat.not_built", field=field)
-    for field, given in NOT_BUILT_IN_REQUESTS.items():
-        if given(request):
             raise Unusable("chat.not_built", field=field)
 
 
@@ -226,13 +222,13 @@ def _budget(config: dict[str, Any] | None) -> Budget:
 
 def _skipped(
     wanted: Sequence[str],
-    config: Agent | AgentFields,
     built_in: frozenset[str],
+    skills: list[str],
     knowledge_bases: list[str],
 ) -> dict[str, list[str]]:
     skipped = {
         "tools": [name for name in wanted if name not in built_in],
-        "skills": list(config.skills or ()),
+        "skills": skills,
         "knowledge_bases": knowledge_bases,
     }
     return {kind: names for kind, names in skipped.items() if names}

@@ -1,8 +1,8 @@
 """The prompt of a model call: what the agent is, what it knows, and what was said so far.
 
 The system message has its sections in a fixed order: the agent's prompt, its context, its
-workflows, what the user said in other sessions, and the plan of this turn. Behind it stand earlier
-turns and then the present one, within the budget (domain.turn.plan.Budget).
+workflows, its skills, what the user said in other sessions, and the plan of this turn. Behind it
+stand earlier turns and then the present one, within the budget (domain.turn.plan.Budget).
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,12 @@ def estimate(message: Mapping[str, Any]) -> int:
 
 
 def system_message(
-    plan: Plan, *, workflows: bool, recollections: Sequence[str] = (), thinking: str = ""
+    plan: Plan,
+    *,
+    workflows: bool,
+    skills: bool = False,
+    recollections: Sequence[str] = (),
+    thinking: str = "",
 ) -> PromptMessage:
     """The first message of every call of a turn."""
     name = plan.agent_name
@@ -57,6 +62,12 @@ def system_message(
         sections.append(
             "# Workflows\nIf one of these fits the task, choose it with choose_workflow, and call"
             " finish_step after each of its steps.\n" + "\n".join(lines)
+        )
+    if skills and plan.skills:
+        lines = [f"- {skill.name}: {skill.description}" for skill in plan.skills]
+        sections.append(
+            "# Skills\nIf one of these fits the task, read its instructions with load_skill before"
+            " you begin, and follow them.\n" + "\n".join(lines)
         )
     if recollections:
         lines = [f"- {' '.join(said[:400].split())}" for said in recollections]

@@ -67,13 +67,14 @@ def known_cookie(value: str, required_scopes: Any = None) -> dict[str, str] | No
 
 
 def document() -> dict[str, Any]:
-    """sage's bundle, less what streams or is no JSON, and less what stock cannot bind."""
+    """sage's bundle, less what streams or is no JSON or takes a form, and less what stock cannot bind."""
     made = copy.deepcopy(load_document(GENERATED / "sage"))
     made["servers"] = [{"url": "/sage"}]
     for path, item in list(made["paths"].items()):
         for method, operation in list(item.items()):
-            answers = operation["responses"]["200"].get("content", {})
-            if "application/json" not in answers:
+            answers = operation["responses"].get("200", {}).get("content", {})
+            bodies = operation.get("requestBody", {}).get("content", {"application/json": {}})
+            if "application/json" not in answers or "application/json" not in bodies:
                 del item[method]
         if not item:
             del made["paths"][path]

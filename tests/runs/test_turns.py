@@ -228,7 +228,6 @@ REFUSED = {
     "custom_sub_agents": [{"name": "x"}],
     "available_sub_agent_ids": ["x"],
     "extra_mcp_config": {"x": {}},
-    "available_skills": ["x"],
 }
 
 

@@ -7,7 +7,10 @@ defences.py; test_checklist.py refuses a name that does not exist and an outdate
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.security import mcp_defences, oauth2_defences
 from tests.security.defences import DEFENCES
+
+assert oauth2_defences.DEFENCES is mcp_defences.DEFENCES is DEFENCES, "registered by import"
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENT = ROOT / "docs" / "security-checklist.md"

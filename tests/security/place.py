@@ -127,6 +127,7 @@ async def opened(data: Path, **settings: Any) -> AsyncIterator[Place]:
         "database_url": "",
         "redis_url": "",
         "object_store_url": "",
+        "jaeger_url": "http://127.0.0.1:9/jaeger",
         "admin_password": "Administrator-password-1",
         "default_provider": "embedded/script",
         "login_rate": "100000/minute",
