@@ -1,6 +1,7 @@
 """The files of skills on the disk: `<folder>/<skill id>/<number>`. No name that anybody chose
 becomes part of a path; which number is which file says the skill's row."""
 
+import errno
 import re
 import shutil
 import time
@@ -8,6 +9,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from storage.database import StorageFull
+
+_FULL = {errno.EFBIG, errno.ENOSPC, errno.EDQUOT}
 _ID = re.compile(r"[0-9a-f-]{36}", re.ASCII)
 
 
@@ -19,7 +23,7 @@ class SkillFiles:
 
     def write(self, skill_id: str, files: Iterable[Iterator[bytes]]) -> None:
         """Keep the files of a new skill, numbered from 0; all of them, or, where one raises, none.
-        Of a skill without files nothing is kept."""
+        Of a skill without files nothing is kept. Raises StorageFull."""
         place = self._place(skill_id)
         try:
             for number, chunks in enumerate(files):
@@ -27,8 +31,10 @@ class SkillFiles:
                 with (place / str(number)).open("xb") as file:
                     for chunk in chunks:
                         file.write(chunk)
-        except BaseException:
+        except BaseException as error:
             self.erase(skill_id)
+            if isinstance(error, OSError) and error.errno in _FULL:
+                raise StorageFull("the disk is full") from error
             raise
 
     def read(self, skill_id: str, number: int, most: int) -> bytes:

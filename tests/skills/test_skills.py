@@ -1,6 +1,7 @@
 """Skills over a real database, a real directory, and a real server to import from."""
 
 import asyncio
+import errno
 import io
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -18,7 +19,7 @@ from domain.tools import ToolFailed
 from domain.turn.skill_tool import skill_tool
 from gateways.outbound import Outbound
 from storage.agents import AgentFields, AgentStore
-from storage.database import Database
+from storage.database import Database, StorageFull
 from storage.events import EventLog
 from storage.providers import ProviderStore
 from storage.skill_files import SkillFiles
@@ -174,6 +175,16 @@ async def test_a_damaged_late_file_takes_the_early_ones_along(place: Place) -> N
     content = packed({"SKILL.md": skill_md(), "a": b"early", "b": packed({"x": b"nested"})})
     await refused("skill.archive", place.add(ANN, content))
     assert place.kept == set()
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield b"some"
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(StorageFull):
+        SkillFiles(tmp_path / "skills").write("01a20630-0000-7000-8000-00000000dead", [chunks()])
+    assert list((tmp_path / "skills").iterdir()) == []
 
 
 async def test_the_same_name_is_replaced(place: Place) -> None:
