@@ -67,7 +67,7 @@ def known_cookie(value: str, required_scopes: Any = None) -> dict[str, str] | No
 
 
 def document() -> dict[str, Any]:
-    """sage's bundle, less what streams or is no JSON or takes a form, and less what stock cannot bind."""
+    """sage's bundle, less what is no JSON on either side, and less what stock cannot bind."""
     made = copy.deepcopy(load_document(GENERATED / "sage"))
     made["servers"] = [{"url": "/sage"}]
     for path, item in list(made["paths"].items()):
