@@ -50,7 +50,7 @@ _REDOC = (
 )
 
 TITLES = {
-    "sage": "Agents, streaming chat that survives a disconnect, conversations, model providers",
+    "sage": "Agents, streaming chat that survives a disconnect, knowledge bases, tools and skills",
     "sandbox": "Task sessions in a sandbox, tools, MCP and A2A servers, skills",
     "assistant": "Spawned agents with events to poll, hooks, pipelines, a vault",
     "fleet": "Agents, tasks, workflows, workers, approvals, cost",
