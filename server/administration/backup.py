@@ -28,6 +28,8 @@ MANIFEST = "manifest.json"
 FORMAT = 1
 ROWS = {True: "quartet.sqlite", False: "quartet.dump"}
 JOBS = "jobs.sqlite"
+FOLDERS = ("skills", "workspaces")
+"""What the data directory holds beside objects and rows and cannot be made again."""
 _NO_CLIENT = "{} is not installed (Debian: apt install postgresql-client)"
 
 
@@ -75,6 +77,9 @@ def back_up(
             say(f"Files are in {_place(settings)}: back them up with its own means.")
         elif (settings.data / "objects").exists():
             shutil.copytree(settings.data / "objects", draft / "objects")
+        for name in FOLDERS:
+            if (settings.data / name).exists():
+                shutil.copytree(settings.data / name, draft / name, symlinks=True)
         if with_key:
             own = settings.secrets_key_file or settings.data / "secrets.key"
             if not own.exists():
@@ -92,7 +97,8 @@ def back_up(
         encoded = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
         (draft / MANIFEST).write_bytes(encoded + b"\n")
         for path in draft.rglob("*"):
-            path.chmod(0o700 if path.is_dir() else 0o600)
+            if not path.is_symlink():
+                path.chmod(0o700 if path.is_dir() else 0o600)
         draft.rename(target)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
@@ -117,8 +123,11 @@ def restore(settings: Settings, source: Path, say: Callable[[str], None]) -> Man
         if key.exists() and settings.secrets_key_file is None:
             settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
             _copy(key, settings.data / "secrets.key")
-        if (source / "objects").exists():
-            shutil.copytree(source / "objects", settings.data / "objects", dirs_exist_ok=True)
+        for name in ("objects", *FOLDERS):
+            if (source / name).exists():
+                shutil.copytree(
+                    source / name, settings.data / name, symlinks=True, dirs_exist_ok=True
+                )
         if settings.embedded:
             for name in (JOBS, ROWS[True]):
                 if (source / name).exists():
@@ -172,7 +181,7 @@ def _place(settings: Settings) -> str:
 
 def _files(root: Path) -> Iterator[File]:
     for path in sorted(root.rglob("*")):
-        if path.is_file() and path != root / MANIFEST:
+        if path.is_file() and not path.is_symlink() and path != root / MANIFEST:
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             yield File(path.relative_to(root).as_posix(), path.stat().st_size, digest)

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import Text, bindparam, select, type_coerce, update
+from sqlalchemy import Table, Text, bindparam, select, type_coerce, update
 
 from gateways.secretbox import ENVIRONMENT, KEY_BYTES, SecretBox, key_id, load_keys
 from server.administration.opening import Refused, alone, present, reading
 from server.settings import Settings
 from server.signing import CANARY, SIGNING_KEY
 from storage.database import Database, Statement, Unit
-from storage.schema import Json, idempotency, providers, runs
+from storage.schema import Json, idempotency, mcp_servers, providers, runs
 from storage.schema import settings as stored
 
 BATCH = 200
@@ -49,21 +49,25 @@ def _rewrap_run(box: SecretBox, row: Sequence[Any]) -> dict[str, Any]:
 
 _claim = (idempotency.c.user_id, idempotency.c.operation, idempotency.c.path, idempotency.c.key)
 
-PLACES = (
-    Place(
-        "keys of providers",
-        Statement(select(providers.c.id, providers.c.api_key_sealed)),
+
+def _column(name: str, table: Table, context: str) -> Place:
+    """The place of a table's `api_key_sealed`, where a row without a key holds ""."""
+    return Place(
+        name,
+        Statement(select(table.c.id, table.c.api_key_sealed).where(table.c.api_key_sealed != "")),
         Statement(
-            update(providers)
-            .where(
-                providers.c.id == bindparam("row_0"),
-                providers.c.api_key_sealed == bindparam("before"),
-            )
+            update(table)
+            .where(table.c.id == bindparam("row_0"), table.c.api_key_sealed == bindparam("before"))
             .values(api_key_sealed=bindparam("after"))
         ),
         ("row_0",),
-        lambda box, row: box.rotate(row[1], f"provider:{row[0]}"),
-    ),
+        lambda box, row: box.rotate(row[1], f"{context}:{row[0]}"),
+    )
+
+
+PLACES = (
+    _column("keys of providers", providers, "provider"),
+    _column("keys of MCP servers", mcp_servers, "mcp"),
     Place(
         "keys of the deployment",
         Statement(

@@ -18,9 +18,10 @@ import pytest
 from gateways.secretbox import load_keys
 from server.administration.backup import back_up, restore
 from server.administration.integrity import findings
-from server.administration.keys import write_keys
+from server.administration.keys import PLACES, write_keys
 from server.administration.opening import Refused, reading
 from server.settings import Settings
+from storage.schema import metadata
 from tests.conftest import POSTGRES, administrator, postgres_answers
 from tests.server.http import ask, bearer
 from tests.serving import Server, environment, serving
@@ -282,16 +283,37 @@ def test_the_wrong_key_is_found(used: Path) -> None:
 def test_a_backup_restores_on_another_machine(used: Path, tmp_path: Path) -> None:
     (used / "objects" / "ab").mkdir(parents=True)
     (used / "objects" / "ab" / "file").write_bytes(b"content of a file")
+    for folder in ("skills", "workspaces"):
+        (used / folder / "one").mkdir(parents=True)
+        (used / folder / "one" / "file").write_text(folder)
+        (used / folder / "one" / "link").symlink_to("/etc/passwd")
     target = tmp_path / "backup"
     succeeded(admin(used, "backup", str(target), "--with-key"))
     assert target.stat().st_mode & 0o777 == 0o700
-    assert all(p.stat().st_mode & 0o077 == 0 for p in target.rglob("*"))
+    private = [p for p in target.rglob("*") if not p.is_symlink()]
+    assert all(p.stat().st_mode & 0o077 == 0 for p in private)
     shutil.rmtree(used)
     elsewhere = tmp_path / "elsewhere"
     succeeded(admin(elsewhere, "restore", str(target)))
     assert succeeded(admin(elsewhere, "check")) == "All is well.\n"
     assert (elsewhere / "objects" / "ab" / "file").read_bytes() == b"content of a file"
+    for folder in ("skills", "workspaces"):
+        assert (elsewhere / folder / "one" / "file").read_text() == folder
+        assert (elsewhere / folder / "one" / "link").is_symlink()
     still_works(elsewhere)
+
+
+def test_every_sealed_column_is_wrapped_anew() -> None:
+    """A column that rotation forgets is lost with the key it was sealed by."""
+    sealed = {
+        table.name
+        for table in metadata.tables.values()
+        if any(column.name.endswith("_sealed") for column in table.columns)
+    }
+    columns = {f"{place.find.construct('sqlite')}" for place in PLACES}
+    assert sealed == {"providers", "mcp_servers"}
+    for table in sealed:
+        assert any(f"FROM {table}" in statement for statement in columns), table
 
 
 def test_a_backup_without_the_key_holds_no_secret(used: Path, tmp_path: Path) -> None:
