@@ -5,7 +5,6 @@ parameter path. Segments are split before they are decoded, so `%2F` stays insid
 answers with and without a trailing slash. A tail parameter takes the rest of the path.
 """
 
-from collections.abc import Iterable
 from typing import Generic, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -129,17 +128,3 @@ class Router(Generic[T]):
             if node.parameter is not None and segments[depth]:
                 pending.append((node.parameter, depth + 1))
         return found
-
-    def literals(self, prefix: str) -> frozenset[str]:
-        """The static names that stand beside a parameter under `prefix` (`/api/agent`).
-
-        An id equal to one of them could not be reached, so such names are refused on create.
-        """
-        node = self._root
-        for segment in _segments(prefix):
-            node = node.static[segment]
-        return frozenset(node.static) if node.parameter is not None else frozenset()
-
-
-def _segments(path: str) -> Iterable[str]:
-    return [segment for segment in path.split("/") if segment]
