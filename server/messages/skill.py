@@ -2,7 +2,10 @@
 
 MESSAGES = {
     "skill.not_found": ("技能不存在", "There is no such skill."),
-    "skill.no_file": ("技能中没有该文件", "The skill has no such file. It has: {paths}"),
+    "skill.no_file": (
+        "技能中没有该文件，已有：{paths}",
+        "The skill has no such file. It has: {paths}",
+    ),
     "skill.forbidden": ("无权修改该技能", "You may not change this skill."),
     "skill.system_forbidden": (
         "只有管理员可以添加系统技能",
