@@ -6,6 +6,9 @@ COPY scripts/setup scripts/setup
 RUN scripts/setup
 
 FROM python:3.11-slim-bookworm
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends bubblewrap tigervnc-standalone-server \
+    && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --uid 10001 --home-dir /srv/quartet quartet \
     && mkdir -p /data && chown quartet:quartet /data
 WORKDIR /srv/quartet

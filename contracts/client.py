@@ -4,16 +4,18 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import requests
 
 from contracts.document import Contract, Operation
-from contracts.judging import Judge, Verdict, media_type
+from contracts.judging import Judge, Verdict, events
 from contracts.reach import Reach
 
 READ_MAX = 4 * 1024 * 1024
 READ_S = 20.0
+ENDLESS = ("/api/stream/active_sessions", "/api/sessions/stream")
+"""Ends of the paths of streams that only their reader ends."""
 ABSENT: Any = object()
 Form = Sequence[tuple[str, str | tuple[str, bytes]]]
 """Parts of a multipart form: a name, and a text or a file's name and content."""
@@ -39,9 +41,14 @@ class Reply(NamedTuple):
         """The JSON lines of a stream."""
         return [json.loads(line) for line in self.body.split(b"\n") if line[:1] == b"{"]
 
+    @property
+    def events(self) -> list[tuple[str, Any]]:
+        """(name, JSON value) of the events of a `text/event-stream`."""
+        return [(name, json.loads(data)) for name, data in events(self.body)]
+
 
 class Session(requests.Session):
-    """Reads every body to its end within bounds; of an event stream the first event alone."""
+    """Reads every body to its end within bounds; of an endless stream the first event alone."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,13 +69,13 @@ def _parts(form: Form) -> list[tuple[str, tuple[str | None, str | bytes]]]:
 
 
 def _read(response: requests.Response) -> bytes:
-    events = media_type({k.lower(): v for k, v in response.headers.items()}) == "text/event-stream"
+    endless = urlsplit(response.url).path.rstrip("/").endswith(ENDLESS)
     chunks, size, until = [], 0, time.monotonic() + READ_S
     try:
-        for chunk in response.iter_content(1 if events else 65536):
+        for chunk in response.iter_content(1 if endless else 65536):
             chunks.append(chunk)
             size += len(chunk)
-            if events and b"".join(chunks[-2:]) == b"\n\n":
+            if endless and b"".join(chunks[-4:]).replace(b"\r", b"").endswith(b"\n\n"):
                 break
             if size > READ_MAX or time.monotonic() > until:
                 raise AssertionError(f"{response.url} went on for {size} bytes")
@@ -102,6 +109,10 @@ class Client:
     def holding(self, token: str) -> "Client":
         """The same client with another credential, or "" for none."""
         return Client(self.base_url, self.contract, self._judge, self._reach, token, self._session)
+
+    def at(self, base_url: str) -> "Client":
+        """The same client of another server."""
+        return Client(base_url, self.contract, self._judge, self._reach, self.token, self._session)
 
     def url(self, operation: Operation, path: Mapping[str, str] | None, query: Any) -> str:
         """Where an operation stands; parameters of the path are encoded whole."""
@@ -155,5 +166,5 @@ class Client:
         verdict: Verdict = self._judge.judge(
             operation, response.status_code, headers, response.content
         )
-        self._reach.saw(operation.id, verdict.status, response.status_code, verdict.success)
+        self._reach.saw(operation, verdict.status, response.status_code, verdict.success)
         return Reply(verdict.status, response.status_code, verdict.success, headers, verdict.value)

@@ -13,22 +13,29 @@ CONTRACTS_EXAMPLES   generated requests per operation and kind of data; 20
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from contracts import exceptions, running
 from contracts.client import Client
-from contracts.document import Contract, load
+from contracts.document import load
 from contracts.judging import Judge
-from contracts.reach import Reach
+from contracts.parts import World as AnyWorld
+from contracts.reach import HEADING, Reach
 from contracts.sage import World
+from contracts.sandbox import World as SandboxWorld
+from contracts.subjects import SUBJECTS
 
 URL = os.environ.get("CONTRACTS_URL", "").rstrip("/")
 HERE = Path(__file__).parent
 REPORTS = HERE.parent / "reports"
 REACH = Reach()
+OPERATIONS = [each for name in SUBJECTS for each in load(name, URL).operations.values()]
+"""Every operation of every contract."""
 EXAMPLES = int(os.environ.get("CONTRACTS_EXAMPLES", "20"))
 
 
@@ -52,8 +59,9 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[running.Starte
         else:
             github = stack.enter_context(running.releases())
             search = stack.enter_context(running.search())
+            login = stack.enter_context(running.login_provider(folder / "login.log"))
             made = stack.enter_context(
-                running.server(folder / "data", model_url, **github, **search)
+                running.server(folder / "data", model_url, **github, **search, **login)
             )
             yield made._replace(mcp_url=mcp_url, skills_url=skills_url)
 
@@ -67,29 +75,42 @@ def _login(variable: str) -> tuple[str, str]:
 
 
 @pytest.fixture(scope="session")
-def contract() -> Contract:
-    return load("sage", URL)
-
-
-@pytest.fixture(scope="session")
-def judge(contract: Contract) -> Judge:
-    return Judge(contract)
-
-
-@pytest.fixture(scope="session")
 def reach() -> Reach:
     return REACH
 
 
-@pytest.fixture(scope="session")
-def anonymous(started: running.Started, contract: Contract, judge: Judge, reach: Reach) -> Client:
-    """Sends without a credential."""
-    return Client(started.url, contract, judge, reach)
+@cache
+def judge_of(name: str) -> Judge:
+    return Judge(load(name, URL))
+
+
+Worlds = Callable[[str], Any]
+"""Name of a contract → its world (of the contract's own class)."""
 
 
 @pytest.fixture(scope="session")
-def world(started: running.Started, anonymous: Client) -> World:
-    return World(started, anonymous)
+def worlds(started: running.Started, reach: Reach) -> Worlds:
+    """Each contract's world at the server, made when it is first asked for."""
+
+    @cache
+    def world(name: str) -> AnyWorld:
+        anonymous = Client(started.url, load(name, URL), judge_of(name), reach)
+        return SUBJECTS[name].world(started, anonymous)
+
+    return world
+
+
+@pytest.fixture(scope="session")
+def world(worlds: Worlds) -> World:
+    """sage's."""
+    made: World = worlds("sage")
+    return made
+
+
+@pytest.fixture(scope="session")
+def sandbox(worlds: Worlds) -> SandboxWorld:
+    made: SandboxWorld = worlds("sandbox")
+    return made
 
 
 # --- the run as a whole -----------------------------------------------------------------------
@@ -119,10 +140,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         REACH.add(file)
     if not REACH.seen or session.config.option.collectonly:
         return
-    contract = load("sage", URL)
-    unmet = REACH.unmet(contract) + exceptions.unneeded(REACH, EXAMPLES)
+    unmet, sections = exceptions.unneeded(REACH, EXAMPLES), [HEADING]
+    for name in SUBJECTS:
+        contract = load(name, URL)
+        missed = REACH.unmet(contract)
+        sections.append(REACH.report(contract, missed))
+        unmet += missed
     REPORTS.mkdir(exist_ok=True)
-    (REPORTS / "contracts.md").write_text(REACH.report(contract, unmet))
+    (REPORTS / "contracts.md").write_text("\n".join(sections))
     session.config.stash[UNMET] = unmet
     if unmet and _whole(session.config):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -10,6 +10,10 @@ from urllib.request import urlopen
 
 HERE = Path(__file__).parent
 BUNDLES = HERE.parent / "generated"
+GONE = 410
+"""The success of an operation that is documented to be there no more."""
+PAGES = frozenset({"/docs", "/redoc", "/openapi.json"})
+"""Documented paths that are pages at the root, and no operations."""
 METHODS = ("get", "put", "post", "delete", "patch", "head", "options", "trace")
 
 
@@ -26,6 +30,7 @@ class Operation(NamedTuple):
     """One operation. `statuses` maps a declared HTTP status to its response, references followed;
     `media` lists what a body may be, empty where there is none."""
 
+    contract: str
     id: str
     method: str
     path: str
@@ -58,10 +63,10 @@ class Operation(NamedTuple):
     def label(self) -> str:
         return f"{self.method} {self.path}"
 
-    def streams(self) -> bool:
-        """Whether a success is text that may go on."""
-        media = self.statuses[self.success].get("content", {})
-        return "text/event-stream" in media or self.tag == "Chat"
+    @property
+    def key(self) -> str:
+        """`sandbox.auth_login`: an operationId is unique within its contract alone."""
+        return f"{self.contract}.{self.id}"
 
 
 class Contract:
@@ -81,12 +86,14 @@ class Contract:
             node = found
         return node
 
-    def at(self, method: str, path: str) -> Operation | None:
-        """The operation of a documented row."""
-        for each in self.operations.values():
-            if each.path == path and method in (each.method, "ANY"):
-                return each
-        return None
+    def at(self, method: str, path: str) -> tuple[Operation, ...]:
+        """The operations of a documented row: ANY is every method, `*` the rest of a path."""
+        path = path.replace("*", "{rest}")
+        return tuple(
+            each
+            for each in self.operations.values()
+            if each.path == path and method in (each.method, "ANY")
+        )
 
     def _read(self) -> Iterator[Operation]:
         for path, item in self.document["paths"].items():
@@ -98,6 +105,7 @@ class Contract:
         parameters = [self.followed(each) for each in raw.get("parameters", ())]
         statuses = {int(s): self.followed(r) for s, r in raw["responses"].items()}
         return Operation(
+            contract=self.name,
             id=raw["operationId"],
             method=method,
             path=path,
@@ -105,7 +113,7 @@ class Contract:
             public=not raw["security"],
             role=raw.get("x-role", ""),
             effect=raw.get("x-effect", "read" if method == "GET" else "write"),
-            success=min(status for status in statuses if status < 400),
+            success=next((status for status in statuses if status < 400), GONE),
             statuses=statuses,
             parameters=tuple(
                 Parameter(p["name"], p["in"], bool(p.get("required")), self.followed(p["schema"]))
@@ -133,14 +141,29 @@ def rows(file: Path) -> list[Row]:
         return [Row(*line[:4]) for line in table]
 
 
-def documented(contract: str) -> list[Row]:
-    """The rows of a contract that are built."""
+def built() -> list[Row]:
+    """The documented rows that are built."""
     missing = {row[:3] for row in rows(HERE / "not_built.tsv")}
+    return [row for row in rows(HERE / "documented.tsv") if row[:3] not in missing]
+
+
+def documented(contract: str) -> list[Row]:
+    """The rows of a contract that are built and operations."""
     return [
         row
-        for row in rows(HERE / "documented.tsv")
-        if row.contract == contract and row[:3] not in missing
+        for row in built()
+        if row.contract == contract and row.method != "WS" and row.path not in PAGES
     ]
+
+
+def pages() -> list[Row]:
+    """The rows that are pages."""
+    return [row for row in built() if row.path in PAGES]
+
+
+def channels() -> list[Row]:
+    """The rows that are websockets: channels of an AsyncAPI document."""
+    return [row for row in built() if row.method == "WS"]
 
 
 @cache

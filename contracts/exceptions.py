@@ -13,18 +13,21 @@ FILE = Path(__file__).parent / "exceptions.tsv"
 
 @cache
 def listed() -> dict[tuple[str, str], int]:
-    """(operationId, check) → the number of examples at which it shows. Raises AssertionError for
+    """(Operation.key, check) → the number of examples at which it shows. Raises AssertionError for
     a line without a reason."""
     with FILE.open(newline="") as lines:
         table = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
     assert all(line["reason"] for line in table), "exceptions.tsv: a line without a reason"
-    return {(line["operation"], line["check"]): int(line["examples"]) for line in table}
+    return {
+        (f"{line['contract']}.{line['operation']}", line["check"]): int(line["examples"])
+        for line in table
+    }
 
 
 def unneeded(reach: Reach, examples: int) -> list[str]:
     """The lines that no failure of a run with so many examples per operation needed."""
     return [
-        f"contracts/exceptions.tsv: {operation_id} passes {check}; take its line out"
-        for (operation_id, check), enough in listed().items()
-        if examples >= enough and not reach.excused[operation_id, check]
+        f"contracts/exceptions.tsv: {key} passes {check}; take its line out"
+        for (key, check), enough in listed().items()
+        if examples >= enough and not reach.excused[key, check]
     ]

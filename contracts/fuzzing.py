@@ -20,10 +20,11 @@ from contracts import exceptions
 from contracts.client import Session
 from contracts.document import Contract, Operation
 from contracts.judging import Judge, Verdict
+from contracts.parts import PASSWORD, Account, World, address, unique
 from contracts.reach import Reach
-from contracts.sage import PASSWORD, Account, World, address, unique
+from contracts.running import PROVIDER
+from contracts.subjects import SUBJECTS
 
-SPENT = frozenset({"auth_logout", "auth_logout_compat", "user_change_password"})
 WIRE = [
     checks.not_a_server_error,
     openapi_checks.status_code_conformance,
@@ -40,11 +41,16 @@ MEANING = [
 ]
 
 
+REJECTED = [400, 401, 403, 404, 405, 406, 409, 412, 413, 415, 422, 428, 429, "5xx"]
+"""Statuses of a request that breaks its schema; some generated ones are too large beside."""
+
+
 def schema_of(contract: Contract, examples: int) -> Any:
     """The contract for schemathesis, deterministic, with so many examples per kind of data."""
     config = SchemathesisConfig.from_dict(
         {
             "seed": 1,
+            "checks": {"negative_data_rejection": {"expected-statuses": REJECTED}},
             "phases": {"stateful": {"inference": {"algorithms": []}}},
             "generation": {
                 "deterministic": True,
@@ -62,6 +68,7 @@ class Fuzzing:
     """Sends generated cases as the accounts of one world."""
 
     def __init__(self, contract: Contract, world: World, judge: Judge, reach: Reach) -> None:
+        self._contract = contract
         self._operations = {each.label: each for each in contract.operations.values()}
         self._world = world
         self._judge = judge
@@ -73,15 +80,19 @@ class Fuzzing:
 
     def account(self, operation: Operation, account: Account) -> Account:
         """Who sends: an account of its own where the operation ends the login."""
-        if operation.id not in SPENT:
+        if operation.id not in self._world.spent:
             return account
         if operation.id not in self._spent:
             self._spent[operation.id] = self._world.account("spent")
         return self._spent[operation.id]
 
-    def run(self, case: Case, account: Account) -> None:
-        """Send one case and check the answer. Raises FailureGroup, BrokenContract."""
-        self.check(case, self.send(case, account))
+    def as_user(self, case: Case) -> None:
+        """Send one case as its owner and check the answer. Raises FailureGroup, BrokenContract."""
+        self.check(case, self.send(case, self._world.owner))
+
+    def as_admin(self, case: Case) -> None:
+        """The same as the administrator."""
+        self.check(case, self.send(case, self._world.admin))
 
     def send(self, case: Case, account: Account, *, ids: bool = True) -> Response:
         """Send one case, with real ids put into it unless they are there already."""
@@ -92,7 +103,9 @@ class Fuzzing:
         if not operation.public:
             headers["authorization"] = f"Bearer {self._token(operation, account)}"
         response: Response = case.call(
-            base_url=f"{self._world.started.url}/sage", session=self._session, headers=headers
+            base_url=f"{self._world.started.url}/{self._contract.name}",
+            session=self._session,
+            headers=headers,
         )
         self._session.cookies.clear()
         return response
@@ -119,21 +132,21 @@ class Fuzzing:
         status = response.status_code
         if case.method.upper() == operation.method:
             verdict = self._judge.judge(operation, status, answer, body)
-            self._reach.saw(operation.id, verdict.status, status, verdict.success)
+            self._reach.saw(operation, verdict.status, response.status_code, verdict.success)
             status = verdict.status
         meant = copy.copy(response)
         meant.status_code = status
         failures = [*_failures(case, response, WIRE), *_failures(case, meant, MEANING)]
         kept = []
         for failure in failures:
-            if (operation.id, failure.checks[0]) in exceptions.listed():
-                self._reach.excuse(operation.id, failure.checks[0])
+            if (operation.key, failure.checks[0]) in exceptions.listed():
+                self._reach.excuse(operation, failure.checks[0])
             else:
                 kept.append(failure)
         if kept:
             raise FailureGroup(
                 kept,
-                f"{operation.id}: {body[:300].decode(errors='replace')} {case.as_curl_command()}",
+                f"{operation.key}: {body[:300].decode(errors='replace')} {case.as_curl_command()}",
             )
         return verdict
 
@@ -147,27 +160,18 @@ def _failures(
         yield from group.exceptions
 
 
-NAMES = {
-    "agent_create": ("name",),
-    "agent_replace": ("name",),
-    "llm_provider_create": ("model",),
-    "llm_provider_update": ("model",),
-    "user_create": ("username", "email"),
-    "mcp_create": ("name",),
-}
-"""What has to be unique. In a sequence it is made so: what a request answers must not depend on
-the sequences before, or hypothesis cannot tell what it has tried."""
-
-
-def make_unique(operation_id: str, case: Case) -> None:
-    """Give the case names that nothing else has."""
-    for name in NAMES.get(operation_id, ()):
+def make_unique(operation: Operation, case: Case) -> None:
+    """Give the case names that nothing else has (Subject.names). In a sequence, what a request
+    answers must not depend on the sequences before, or hypothesis cannot tell what it has tried."""
+    for name in SUBJECTS[operation.contract].names.get(operation.id, ()):
         if isinstance(case.body, dict) and isinstance(case.body.get(name), str):
             made = unique(name)
             case.body[name] = f"{made}@example.com" if "@" in case.body[name] else made
 
 
 ID_MAX = 128
+CHOSEN = frozenset({"session_id", "server_name"})
+"""Ids that a body may choose itself."""
 
 
 class Things:
@@ -177,22 +181,17 @@ class Things:
     def __init__(self, world: World) -> None:
         self._made: dict[tuple[str, str], str] = {}
         self._world = world
-        self._makers: Mapping[str, Callable[[Account], str]] = {
-            "agent_id": world.agent,
-            "provider_id": world.provider,
-            "llm_provider_id": world.provider,
-            "session_id": world.conversation,
-            "kdb_id": world.knowledge_base,
-            "doc_id": world.document,
-            "version_str": lambda _: world.version(),
-            "server_name": world.mcp_server,
-        }
+        self._makers = world.makers()
 
     def put_into(self, case: Case, account: Account, *, ids: bool) -> None:
         """Change what may be changed without changing whether the case fits its schema."""
         seed = zlib.crc32(repr((case.path_parameters, case.body)).encode()) if ids else 0
         for name, value in case.path_parameters.items():
             usable = isinstance(value, str) and 0 < len(value) <= ID_MAX
+            if re.match(r"/api/(auth/upstream|user/oauth)/", case.path):
+                if usable and len(value) <= 64 and seed % 4:
+                    case.path_parameters[name] = PROVIDER
+                continue
             if name in self._makers and usable and seed % 4:
                 case.path_parameters[name] = self._thing(name, account, case)
         if isinstance(case.query, dict) and case.query.get("kdb_id") and seed % 4:
@@ -228,7 +227,7 @@ class Things:
     ) -> Any:
         """In place of a value of the right form, one that the server can do something with."""
         if isinstance(value, str) and value:
-            if name in ("agent_id", "llm_provider_id", "kdb_id"):
+            if name in self._makers and name not in CHOSEN:
                 return self._thing(name, account, case)
             if name == "user_id" and "messages" in body:
                 return account.user_id

@@ -15,8 +15,27 @@ URI = "urn:contract"
 UNDECLARED = frozenset({405})
 """Statuses that belong to no operation (openapi/README.md, "Which statuses")."""
 
-LINES = {"text/plain": "StreamLine", "text/event-stream": "ActiveSessions"}
-"""Media type of a stream → the schema of the JSON values in it."""
+STREAMS: dict[str, Mapping[str, str]] = {
+    "sage.chat_create": {"": "StreamLine"},
+    "sage.chat_stream": {"": "StreamLine"},
+    "sage.chat_stream_web": {"": "StreamLine"},
+    "sage.chat_resume": {"": "StreamLine"},
+    "sage.chat_stream_sessions": {"": "ActiveSessions"},
+    "sandbox.session_stream": {"sessions": "ListSessionResponse"},
+    "sandbox.session_chat": {
+        "message": "MessageData",
+        "title": "TitleData",
+        "plan": "PlanData",
+        "step": "StepData",
+        "tool": "ToolData",
+        "wait": "WaitData",
+        "done": "DoneData",
+        "error": "ErrorData",
+    },
+}
+"""Operation.key of a stream → the name of an event → the schema of the JSON value in it. Events of
+`text/event-stream` have names; lines, and events that say none, have "". A name that is not listed
+breaks the contract."""
 
 
 class BrokenContract(AssertionError):
@@ -44,6 +63,7 @@ class Judge:
         self._registry = jsonschema_rs.Registry([(URI, resource)], draft=jsonschema_rs.Draft4)
         self._validators: dict[int, jsonschema_rs.Draft4Validator] = {}
         self._kept: list[Any] = []
+        self._references: dict[str, Mapping[str, str]] = {}
 
     def judge(
         self, operation: Operation, status: int, headers: Mapping[str, str], body: bytes
@@ -81,10 +101,14 @@ class Judge:
                 yield "a body where none is declared"
             return
         media = media_type(headers)
-        if media not in content:
+        if media not in content and "*/*" not in content:
             yield f"{media or 'no media type'} where {', '.join(content)} is declared"
             return
-        schema = content[media].get("schema")
+        if operation.method == "HEAD":
+            if body:
+                yield "a body in answer to HEAD"
+            return
+        schema = content.get(media, {}).get("schema")
         if media == "application/json":
             try:
                 value = json.loads(body)
@@ -92,8 +116,8 @@ class Judge:
                 yield f"the body is no JSON: {error}"
                 return
             yield from self.violations(schema, value)
-        elif operation.streams() and status == operation.success:
-            yield from self._lines(media, body)
+        elif operation.key in STREAMS and status == operation.success:
+            yield from self._stream(STREAMS[operation.key], media, body)
 
     def _header(
         self, name: str, header: Mapping[str, Any], headers: Mapping[str, str]
@@ -115,23 +139,24 @@ class Judge:
         for problem in self.violations(schema, sent):
             yield f"the header {name}: {problem}"
 
-    def _lines(self, media: str, body: bytes) -> Iterator[str]:
-        """Each whole line of a stream; a heartbeat is no line."""
-        schema = {"$ref": f"#/components/schemas/{LINES[media]}"}
-        for number, line in enumerate(body.split(b"\n")):
-            line = line.strip(b"\r")
-            if media == "text/event-stream":
-                if not line.startswith(b"data:"):
-                    continue
-                line = line[5:].strip()
-            if not line or line.startswith(b":"):
-                continue
-            try:
-                value = json.loads(line)
-            except ValueError as error:
-                yield f"line {number} is no JSON: {error}: {line[:200]!r}"
+    def _stream(self, schemas: Mapping[str, str], media: str, body: bytes) -> Iterator[str]:
+        """Each value of a stream against the schema of its event."""
+        read = events if media == "text/event-stream" else lines
+        for number, (name, text) in enumerate(read(body)):
+            if name not in schemas:
+                yield f"event {number} is called {name!r}, which nothing declares"
                 return
-            yield from (f"line {number}: {each}" for each in self.violations(schema, value))
+            try:
+                value = json.loads(text)
+            except ValueError as error:
+                yield f"event {number} is no JSON: {error}: {text[:200]!r}"
+                return
+            schema = self._named(schemas[name])
+            yield from (f"event {number}: {each}" for each in self.violations(schema, value))
+
+    def _named(self, name: str) -> Mapping[str, str]:
+        """A reference to a schema, the same object each time."""
+        return self._references.setdefault(name, {"$ref": f"#/components/schemas/{name}"})
 
     def violations(self, schema: Any, value: Any) -> Iterator[str]:
         """What a value breaks of a schema, at most five."""
@@ -155,6 +180,31 @@ class Judge:
             self._validators[id(schema)] = made
             self._kept.append(schema)
         return made
+
+
+def lines(body: bytes) -> Iterator[tuple[str, bytes]]:
+    """The lines of a text stream, each with the name ""; heartbeats and blank lines are none."""
+    for line in body.split(b"\n"):
+        line = line.strip()
+        if line and not line.startswith(b":"):
+            yield "", line
+
+
+def events(body: bytes) -> Iterator[tuple[str, bytes]]:
+    """(name, data) of the events in a `text/event-stream` (HTML Standard, 9.2.6), "" where none is
+    given. Comments are none, and neither is what no blank line has ended."""
+    name, data = "", list[bytes]()
+    for line in body.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")[:-1]:
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            data.append(value)
+        elif field == b"event":
+            name = value.decode()
+        elif not line:
+            if data:
+                yield name, b"\n".join(data)
+            name, data = "", []
 
 
 def media_type(headers: Mapping[str, str]) -> str:

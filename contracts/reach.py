@@ -1,12 +1,16 @@
-"""What the tests of a run reached, per operation and effective status; and the report of it."""
+"""What the tests of a run reached, by Operation.key and effective status; and the report of it."""
 
 import json
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from contracts.document import Contract
+from contracts.document import Contract, Operation
 
+HEADING = """# What the contract suite reached
+
+Responses by operation and effective status: HTTP 200 with another envelope code counts as that.
+"""
 BY_FAULT = frozenset({413, 429, 500, 503, 507})
 """Seen once per contract, by fault injection (rules, "Measuring and checking")."""
 
@@ -19,16 +23,16 @@ class Reach:
         self.reached: Counter[str] = Counter()
         self.excused: Counter[tuple[str, str]] = Counter()
 
-    def saw(self, operation_id: str, status: int, http: int, success: bool) -> None:
+    def saw(self, operation: Operation, status: int, http: int, success: bool) -> None:
         """A response came; a soft error counts under its code and under HTTP 200 as well."""
-        self.seen[operation_id, status] += 1
+        for each in {status, http}:
+            self.seen[operation.key, each] += 1
         if success:
-            self.reached[operation_id] += 1
-        del http
+            self.reached[operation.key] += 1
 
-    def excuse(self, operation_id: str, check: str) -> None:
+    def excuse(self, operation: Operation, check: str) -> None:
         """A failure that exceptions.tsv lists was seen."""
-        self.excused[operation_id, check] += 1
+        self.excused[operation.key, check] += 1
 
     def save(self, file: Path) -> None:
         """Write the counts for the process that adds them up."""
@@ -46,54 +50,53 @@ class Reach:
     def add(self, file: Path) -> None:
         """Add what another process saved."""
         saved = json.loads(file.read_text())
-        for operation_id, status, count in saved["seen"]:
-            self.seen[operation_id, status] += count
+        for key, status, count in saved["seen"]:
+            self.seen[key, status] += count
         self.reached.update(saved["reached"])
-        for operation_id, check, count in saved["excused"]:
-            self.excused[operation_id, check] += count
+        for key, check, count in saved["excused"]:
+            self.excused[key, check] += count
 
     def unmet(self, contract: Contract) -> list[str]:
         """What the requirement misses: successes, statuses, and once each those by fault."""
+        operations = contract.operations.values()
         missed = [
-            f"{each}: its success was never reached"
-            for each in contract.operations
-            if not self.reached[each]
+            f"{each.key}: its success was never reached"
+            for each in operations
+            if not self.reached[each.key]
         ]
         statuses: set[int] = set()
-        for each in contract.operations.values():
+        for each in operations:
             statuses |= each.statuses.keys() & BY_FAULT
             missed += [
-                f"{each.id}: {status} was never seen"
+                f"{each.key}: {status} was never seen"
                 for status in each.statuses
-                if status not in BY_FAULT and not self.seen[each.id, status]
+                if status not in BY_FAULT and not self.seen[each.key, status]
             ]
         missed += [
             f"{contract.name}: {status} was seen at no operation"
             for status in sorted(statuses)
-            if not any(seen == status for _, seen in self.seen)
+            if not any(self.seen[each.key, status] for each in operations)
         ]
         return missed
 
     def report(self, contract: Contract, unmet: Iterable[str]) -> str:
-        """The table as Markdown: `12` responses, `–` not declared, `0` declared and never seen."""
+        """The contract's section as Markdown: `12` responses, `–` not declared, `0` declared and
+        never seen."""
         columns = sorted({s for each in contract.operations.values() for s in each.statuses})
         lines = [
-            f"# {contract.name}: what the contract suite reached",
-            "",
-            "Responses by operation and effective status (HTTP 200 with another envelope code"
-            " counts as that code).",
+            f"## {contract.name}",
             "",
             f"| operation | reached | {' | '.join(map(str, columns))} | requests |",
             "|---|---|" + "---|" * (len(columns) + 1),
         ]
         for each in contract.operations.values():
             counts = [
-                str(self.seen[each.id, status] or (0 if status in each.statuses else "–"))
+                str(self.seen[each.key, status] or (0 if status in each.statuses else "–"))
                 for status in columns
             ]
-            total = sum(count for (name, _), count in self.seen.items() if name == each.id)
-            yes = "yes" if self.reached[each.id] else "**no**"
+            total = sum(count for (key, _), count in self.seen.items() if key == each.key)
+            yes = "yes" if self.reached[each.key] else "**no**"
             lines.append(f"| {each.id} | {yes} | {' | '.join(counts)} | {total} |")
-        lines += ["", "## Unmet", ""]
+        lines += ["", "Unmet:", ""]
         lines += [f"- {each}" for each in unmet] or ["Nothing."]
         return "\n".join([*lines, ""])

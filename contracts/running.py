@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 import zipfile
@@ -42,10 +43,21 @@ SETTINGS: Mapping[str, str] = {
     "LOGIN_RATE": "100000/minute",
     "SEND_CODE_RATE": "100000/minute",
     "CHAT_RATE": "100000/minute",
+    "READ_RATE": "100000/minute",
+    "WRITE_RATE": "100000/minute",
+    "SSE_PER_USER": "1000",
+    "WS_PER_USER": "1000",
     "FILE_MAX": str(FILE_MAX),
     "LOG_LEVEL": "warning",
     "OAUTH_CLIENTS": json.dumps([CLIENT]),
+    "WECHAT_APP_ID": "wx-contracts",
+    "WECHAT_APP_SECRET": "of nobody",
+    "WECHAT_FRONTEND_URL": "https://client.example.com/login",
 }
+
+
+PROVIDER = "contracts"
+"""The id of the login provider (login_provider), as UPSTREAM_PROVIDERS lists it."""
 
 
 class Started(NamedTuple):
@@ -60,6 +72,7 @@ class Started(NamedTuple):
     mcp_url: str = ""
     skills_url: str = ""
     viewer: tuple[str, str] = ("", "")
+    skill_folder: str = ""
 
     def mailed(self, address: str) -> str:
         """The six digits of the newest mail to an address, from the outbox."""
@@ -98,13 +111,18 @@ class Started(NamedTuple):
 
 @contextlib.contextmanager
 def server(data: Path, model_url: str = "", **settings: str) -> Iterator[Started]:
-    """A server of its own on free ports over the data directory `data`."""
+    """A server of its own on free ports over the data directory `data`; skills can be installed
+    from a directory beside it."""
     data.mkdir(parents=True, exist_ok=True)
+    folder = data.with_suffix(".skills") / "path" / "to" / "skill"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "SKILL.md").write_text(skill_md("my-local-skill"))
+    settings = {"SKILL_SOURCE_ROOTS": str(data.with_suffix(".skills")), **settings}
     log = data.with_suffix(".log")
     command = [sys.executable, "-m", "server", "serve", "--port", "0", "--assistant-port", "0"]
     with _process([*command, "--data", str(data)], {**SETTINGS, **settings}, log) as process:
         url = _announced(process, rb"Quartet is at\s+(http://\S+)", log)
-        yield Started(url, ADMIN, model_url, data, process.pid)
+        yield Started(url, ADMIN, model_url, data, process.pid, skill_folder=str(folder))
 
 
 @contextlib.contextmanager
@@ -120,6 +138,22 @@ def mcp(log: Path) -> Iterator[str]:
     """An MCP server over streamable HTTP; its endpoint."""
     with _process([sys.executable, "-m", "contracts.mcp_server"], {}, log) as process:
         yield _announced(process, rb"(http://\S+)", log)
+
+
+@contextlib.contextmanager
+def login_provider(log: Path) -> Iterator[dict[str, str]]:
+    """An OpenID provider where anybody logs in as whom they say; the settings that point to it."""
+    command = [sys.executable, "-u", "-m", "oidc_provider_mock", "--port", "0"]
+    log.touch()
+    with _process(command, {}, log):
+        issuer, until = None, time.monotonic() + START_S
+        while issuer is None:
+            issuer = re.search(r"http://127\.0\.0\.1:[1-9]\d*", log.read_text())
+            assert time.monotonic() < until, log.read_text()
+            time.sleep(0.02)
+        client = {"client_id": CLIENT_ID, "client_secret": "any"}
+        listed = {"id": PROVIDER, "issuer": issuer[0], **client}
+        yield {"UPSTREAM_PROVIDERS": json.dumps([listed])}
 
 
 @contextlib.contextmanager
@@ -145,10 +179,15 @@ def search() -> Iterator[dict[str, str]]:
         made.shutdown()
 
 
+def skill_md(name: str, description: str = "Researches markets.") -> str:
+    """The SKILL.md of a skill."""
+    return f"---\nname: {name}\ndescription: {description}\n---\n# How to\n\nAsk three people.\n"
+
+
 def skill(name: str, description: str = "Researches markets.") -> bytes:
     """A skill as a ZIP archive."""
     made = io.BytesIO()
-    text = f"---\nname: {name}\ndescription: {description}\n---\n# How to\n\nAsk three people.\n"
+    text = skill_md(name, description)
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(f"{name}/SKILL.md", text)
         archive.writestr(f"{name}/questions.txt", "Why?\n")
@@ -183,11 +222,26 @@ RELEASE: Mapping[str, Any] = {
     "assets": ["sage_7.0.1_aarch64.dmg", "sage_aarch64.app.tar.gz", "sage_aarch64.app.tar.gz.sig"],
 }
 """What the suite's own GitHub has released."""
+SKILL_TREE = "https://github.com/owner/repo/tree/main/skills/my-skill"
+"""A skill that lies there."""
+_SHA = "1d0c5a7e9b3f4a6c8e2d1f0b9a8c7d6e5f4a3b2c"
+
+
+def repository() -> bytes:
+    """The repository of SKILL_TREE as GitHub sends it."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:gz") as archive:
+        for path, text in (("SKILL.md", skill_md("my-skill")), ("questions.txt", "Why?\n")):
+            member = tarfile.TarInfo(f"owner-repo-1d0c5a7/skills/my-skill/{path}")
+            member.size = len(text.encode())
+            archive.addfile(member, io.BytesIO(text.encode()))
+    return made.getvalue()
 
 
 @contextlib.contextmanager
 def releases() -> Iterator[dict[str, str]]:
-    """A server that speaks GitHub's release API; the settings that point to it."""
+    """A server that speaks GitHub's API of releases, refs and archives; the settings that point to
+    it."""
 
     class Answering(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -196,6 +250,12 @@ def releases() -> Iterator[dict[str, str]]:
             body = json.dumps({**RELEASE, "assets": assets}).encode()
             if self.path.startswith("/files/"):
                 body = b"dW50cnVzdGVk\n"
+            elif self.path == "/repos/owner/repo/git/matching-refs/heads/main":
+                body = json.dumps([{"ref": "refs/heads/main", "object": {"sha": _SHA}}]).encode()
+            elif "/git/matching-refs/" in self.path:
+                body = b"[]"
+            elif self.path == f"/repos/owner/repo/tarball/{_SHA}":
+                body = repository()
             self.send_response(200)
             self.send_header("content-length", str(len(body)))
             self.end_headers()

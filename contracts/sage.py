@@ -1,113 +1,70 @@
 """What the suite does in the sage contract: accounts, things that accounts own, and per operation
 a request that succeeds."""
 
-import base64
-import itertools
 import json
-import os
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from contracts.client import ABSENT, Client, Form
-from contracts.running import CHALLENGE, CLIENT_ID, REDIRECT_URI, VERIFIER, Started, skill
+import requests
 
-PASSWORD = "StrongPassword123"
-PNG = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+from contracts import parts
+from contracts.client import Client, Form
+from contracts.parts import (
+    NUMBERS,
+    PASSWORD,
+    PNG,
+    RUN,
+    Account,
+    Making,
+    Request,
+    address,
+    send,
+    unique,
 )
-"""A picture of one pixel."""
-_NUMBERS = itertools.count(1)
-_RUN = os.urandom(3).hex()
+from contracts.parts import on as _on
+from contracts.parts import one as _one
+from contracts.parts import plain as _plain
+from contracts.running import CHALLENGE, CLIENT_ID, PROVIDER, REDIRECT_URI, VERIFIER, skill
 
 
-def unique(prefix: str) -> str:
-    """A name that no other test, process or run uses."""
-    return f"{prefix}-{_RUN}-{next(_NUMBERS)}"
+class World(parts.World):
+    """sage at one server."""
 
+    spent = frozenset({"auth_logout", "auth_logout_compat", "user_change_password"})
 
-def address() -> dict[str, str]:
-    """A client address of its own, for servers that trust this one as a proxy: what one test gets
-    wrong locks no other out."""
-    number = next(_NUMBERS)
-    return {"x-forwarded-for": f"10.{os.getpid() % 256}.{number // 256 % 256}.{number % 256}"}
-
-
-class Account(NamedTuple):
-    """An account with its login. `client` sends as it."""
-
-    user_id: str
-    username: str
-    password: str
-    client: Client
-
-
-class Request(NamedTuple):
-    """The parts of a request that a test may change one by one."""
-
-    operation_id: str
-    path: Mapping[str, str] = {}
-    query: Mapping[str, Any] = {}
-    body: Any = ABSENT
-    form: Form | None = None
-    fields: Mapping[str, str] | None = None
-
-
-class World:
-    """One server, its administrator, and accounts made for the tests."""
-
-    def __init__(self, started: Started, anonymous: Client) -> None:
-        self.started = started
-        self.anonymous = anonymous
-        self.admin = self.login(*started.admin)
-        self.owner = self.account("owner")
-        self.stranger = self.account("stranger")
-        self.viewer = self.new_viewer()
-
-    def login(self, username: str, password: str) -> Account:
-        """Log in. Raises AssertionError when that fails."""
-        client = self.anonymous.holding(self.token(username, password))
-        user_id = client.call("auth_get_session").data["user"]["userid"]
-        return Account(user_id, username, password, client)
+    def login_request(self, username: str, password: str) -> Request:
+        body = {"username_or_email": username, "password": password}
+        return Request("auth_login", body=body)
 
     def token(self, username: str, password: str) -> str:
-        """The access token of a new login."""
-        reply = self.anonymous.call(
-            "auth_login",
-            body={"username_or_email": username, "password": password},
-            headers=address(),
-        )
-        assert reply.success, reply
-        token: str = reply.data["access_token"]
-        return token
+        return _one(send(self.anonymous, self.login_request(username, password)), "access_token")
+
+    def user_id(self, client: Client) -> str:
+        found: str = client.call("auth_get_session").data["user"]["userid"]
+        return found
 
     def create(self, username: str, **columns: str) -> None:
-        """Make an account. `columns` are set behind the server's back."""
         body = {"username": username, "password": PASSWORD}
         made = self.admin.client.call("user_create", body=body)
         assert made.success, made
         if columns:
             self.started.set_account(username, **columns)
 
-    def account(self, prefix: str = "someone", **columns: str) -> Account:
-        """A new account, logged in."""
-        username = unique(prefix)
-        self.create(username, **columns)
-        return self.login(username, PASSWORD)
+    def request(self, operation_id: str, account: Account) -> Request:
+        return SUCCEEDING[operation_id](self, account)
 
-    def new_viewer(self) -> Account:
-        """An account that may read: a new one, or the one that was named."""
-        if self.started.data is None:
-            return self.login(*self.started.viewer)
-        return self.account("viewer", role="viewer")
-
-    def left(self) -> Client:
-        """Holds the token of an account that was made inactive after its login."""
-        username = unique("left")
-        self.create(username)
-        token = self.token(username, PASSWORD)
-        self.started.set_account(username, status="inactive")
-        return self.anonymous.holding(token)
+    def makers(self) -> Mapping[str, Callable[[Account], str]]:
+        return {
+            "agent_id": self.agent,
+            "provider_id": self.provider,
+            "llm_provider_id": self.provider,
+            "session_id": self.conversation,
+            "kdb_id": self.knowledge_base,
+            "doc_id": self.document,
+            "version_str": lambda _: self.version(),
+            "server_name": self.mcp_server,
+        }
 
     # --- what an account grants to an OAuth2 client ---------------------------------------
 
@@ -141,6 +98,25 @@ class World:
         reply = self.anonymous.call("oauth2_issue_token", fields=self.exchange(account))
         assert reply.success, reply
         return self.anonymous.holding(reply.body["access_token"])
+
+    # --- logging in elsewhere -------------------------------------------------------------
+
+    def begun(self, **query: str) -> tuple[str, str]:
+        """A login that was begun at the provider: where the browser goes, and its cookie."""
+        reply = self.anonymous.call(
+            "auth_begin_upstream", path={"provider_id": PROVIDER}, query=query, headers=address()
+        )
+        assert reply.success, reply
+        return reply.headers["location"], reply.headers["set-cookie"].partition(";")[0]
+
+    def agreed(self, location: str, subject: str = "") -> dict[str, str]:
+        """What the provider sends a browser back with, once somebody has logged in there."""
+        answer = requests.post(
+            location, data={"sub": subject or unique("person")}, allow_redirects=False, timeout=20
+        )
+        assert answer.status_code == 302, answer.text
+        said = parse_qs(urlsplit(answer.headers["location"]).query)
+        return {name: values[0] for name, values in said.items()}
 
     # --- things that an account owns ------------------------------------------------------
 
@@ -188,7 +164,7 @@ class World:
 
     def version(self) -> str:
         """A published version's name."""
-        body = {"version": f"1.{next(_NUMBERS)}.0-{_RUN}"}
+        body = {"version": f"1.{next(NUMBERS)}.0-{RUN}"}
         return _one(self.admin.client.call("version_create", body=body), "version")
 
     def knowledge_base(self, account: Account) -> str:
@@ -269,7 +245,7 @@ def skill_md(name: str) -> str:
     return f"---\nname: {name}\ndescription: Asks.\n---\n# Ask five people\n"
 
 
-def _of_skill(operation_id: str) -> "Making":
+def _of_skill(operation_id: str) -> Making:
     """A request that names a skill of the account's in its query."""
     return lambda world, account: Request(operation_id, query={"name": world.skill(account)})
 
@@ -282,12 +258,6 @@ def _written(world: World, account: Account) -> Request:
 def scripted(value: Any) -> str:
     """A message at which the script model answers this JSON value."""
     return "script:" + json.dumps([{"json": value}])
-
-
-def _one(reply: Any, key: str) -> str:
-    assert reply.success, reply
-    value: str = reply.data[key]
-    return value
 
 
 DRAFT = {
@@ -307,22 +277,10 @@ def address_of(url: str) -> dict[str, str]:
     return {"link": link, "file_name": unquote(name)}
 
 
-Making = Callable[[World, Account], Request]
-
-
-def _on(operation_id: str, name: str, make: Callable[[World, Account], str], **more: Any) -> Making:
-    """A request to a thing of the caller's own, made for it."""
-    return lambda world, account: Request(operation_id, {name: make(world, account)}, **more)
-
-
-def _plain(operation_id: str, **more: Any) -> Making:
-    return lambda world, account: Request(operation_id, **more)
-
-
-def _register(operation_id: str, send: str) -> Making:
+def _register(operation_id: str, sending: str) -> Making:
     def make(world: World, account: Account) -> Request:
         email = f"{unique('new')}@example.com"
-        reply = world.anonymous.call(send, body={"email": email}, headers=address())
+        reply = world.anonymous.call(sending, body={"email": email}, headers=address())
         assert reply.success, reply
         return Request(
             operation_id,
@@ -399,7 +357,33 @@ def _authorize(operation_id: str) -> Making:
     return lambda world, account: Request(operation_id, query=world.authorization())
 
 
+def _begin(operation_id: str) -> Making:
+    return lambda world, account: Request(operation_id, {"provider_id": PROVIDER})
+
+
+def _finish(operation_id: str) -> Making:
+    def make(world: World, account: Account) -> Request:
+        location, cookie = world.begun()
+        return Request(
+            operation_id,
+            {"provider_id": PROVIDER},
+            world.agreed(location),
+            headers={"cookie": cookie},
+        )
+
+    return make
+
+
 SUCCEEDING: Mapping[str, Making] = {
+    **{
+        f"{name}{path}": make(f"{name}{path}")
+        for path in ("", "_compat")
+        for name, make in (
+            ("auth_begin_upstream", _begin),
+            ("auth_begin_upstream_default", _plain),
+            ("auth_finish_upstream", _finish),
+        )
+    },
     **{
         name: _plain(name)
         for base in ("oauth2_get_metadata", "oauth2_get_userinfo", "oauth2_check_userinfo")
@@ -429,7 +413,7 @@ SUCCEEDING: Mapping[str, Making] = {
     "version_create": lambda world, account: Request(
         "version_create",
         body={
-            "version": f"v2.{next(_NUMBERS)}.0-{_RUN}",
+            "version": f"v2.{next(NUMBERS)}.0-{RUN}",
             "release_notes": "Better.",
             "artifacts": [{"platform": "linux-x86_64", "installer_url": "https://example.com/a"}],
         },
@@ -566,17 +550,23 @@ SUCCEEDING: Mapping[str, Making] = {
 }
 """operationId → a request of the account's that the operation answers with its success."""
 
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "agents": ("Agent",),
+    "providers": ("LLM Provider",),
+    "conversations": ("Conversation", "Share"),
+    "accounts": ("User",),
+    "knowledge": ("Knowledge Base",),
+    "versions": ("Version",),
+    "mcp": ("MCP",),
+}
+"""Sequences along the document's links: a name → the tags whose operations take part."""
 
-def send(client: Client, request: Request, **changes: Any) -> Any:
-    """Send a request, with other headers, or with parts of it changed."""
-    headers = {**address(), **changes.pop("headers", {})}
-    changed = request._replace(**changes)
-    return client.call(
-        changed.operation_id,
-        path=changed.path,
-        query=changed.query,
-        body=changed.body,
-        form=changed.form,
-        fields=changed.fields,
-        headers=headers,
-    )
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "agent_create": ("name",),
+    "agent_replace": ("name",),
+    "llm_provider_create": ("model",),
+    "llm_provider_update": ("model",),
+    "user_create": ("username", "email"),
+    "mcp_create": ("name",),
+}
+"""operationId → fields of its body that have to be unique."""

@@ -9,23 +9,20 @@ import pytest
 from schemathesis import Case, Response
 from schemathesis.core.failures import Failure
 
-from contracts.conftest import EXAMPLES, URL
-from contracts.document import Contract, load
+from contracts.conftest import EXAMPLES, URL, Worlds, judge_of
+from contracts.document import Contract, Operation, load
 from contracts.fuzzing import Fuzzing, make_unique, schema_of
-from contracts.judging import Judge, Verdict
+from contracts.judging import Verdict
+from contracts.parts import Account
 from contracts.reach import Reach
-from contracts.sage import Account, World
+from contracts.subjects import SUBJECTS
 
-GROUPS = {
-    "agents": ("Agent",),
-    "providers": ("LLM Provider",),
-    "conversations": ("Conversation", "Share"),
-    "accounts": ("User",),
-    "knowledge": ("Knowledge Base",),
-    "versions": ("Version",),
-    "mcp": ("MCP",),
-}
-CONTRACT = load("sage", URL)
+GROUPS = [
+    pytest.param(name, group, id=f"{name}.{group}")
+    for name, subject in SUBJECTS.items()
+    for group in subject.groups
+]
+BY_ADMINISTRATORS = frozenset({"sage.accounts", "sage.versions"})
 ROUNDS = 4
 """Runs with a seed each."""
 
@@ -46,7 +43,8 @@ class Lives:
         self._made: list[Made] = []
         self.followed = 0
 
-    def saw(self, case: Case, operation_id: str, verdict: Verdict) -> None:
+    def saw(self, case: Case, operation: Operation, verdict: Verdict) -> None:
+        operation_id = operation.id
         named = {**case.path_parameters, **(case.body if isinstance(case.body, dict) else {})}
         for made in self._made:
             values = made.links.get(operation_id)
@@ -60,11 +58,10 @@ class Lives:
                 raise Failure(operation=operation_id, message=f"missing after creation: {values}")
             if verdict.success and deletes:
                 made.gone = True
-        if verdict.success and (links := self._links(case, operation_id, verdict.value)):
+        if verdict.success and (links := self._links(case, operation, verdict.value)):
             self._made.append(Made(links))
 
-    def _links(self, case: Case, operation_id: str, body: Any) -> dict[str, dict[str, Any]]:
-        operation = CONTRACT.operations[operation_id]
+    def _links(self, case: Case, operation: Operation, body: Any) -> dict[str, dict[str, Any]]:
         return {
             link["operationId"]: {
                 name: _evaluated(expression, case, body)
@@ -88,13 +85,15 @@ def _evaluated(expression: str, case: Case, body: Any) -> Any:
     raise AssertionError(f"a link's expression that is not known here: {expression}")
 
 
-@pytest.mark.parametrize("group", GROUPS)
-def test_sequences(
-    group: str, contract: Contract, world: World, judge: Judge, reach: Reach
-) -> None:
-    schema = schema_of(contract, EXAMPLES).include(tag=list(GROUPS[group]))
-    fuzzing = Fuzzing(contract, world, judge, reach)
-    account: Account = world.admin if group in ("accounts", "versions") else world.account(group)
+@pytest.mark.parametrize(("name", "group"), GROUPS)
+def test_sequences(name: str, group: str, worlds: Worlds, reach: Reach) -> None:
+    contract: Contract = load(name, URL)
+    schema = schema_of(contract, EXAMPLES).include(tag=list(SUBJECTS[name].groups[group]))
+    world = worlds(name)
+    fuzzing = Fuzzing(contract, world, judge_of(name), reach)
+    account: Account = (
+        world.admin if f"{name}.{group}" in BY_ADMINISTRATORS else world.account(group)
+    )
     followed = [0]
 
     class Machine(schema.as_state_machine()):  # type: ignore[misc]
@@ -109,13 +108,13 @@ def test_sequences(
             return super().step(input)
 
         def call(self, case: Case, **_: Any) -> Response:
-            make_unique(fuzzing.operation(case).id, case)
+            make_unique(fuzzing.operation(case), case)
             return fuzzing.send(case, account, ids=not self.linked)
 
         def validate_response(self, response: Response, case: Case, **_: Any) -> None:
             verdict = fuzzing.check(case, response)
             if verdict is not None:
-                self.lives.saw(case, fuzzing.operation(case).id, verdict)
+                self.lives.saw(case, fuzzing.operation(case), verdict)
 
     for seed in range(ROUNDS):
         Machine._hypothesis_internal_use_seed = seed

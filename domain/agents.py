@@ -66,6 +66,25 @@ class Agents:
             raise NotFound("agent.not_found")
         return found
 
+    async def usable(
+        self, caller: Caller, ids: Sequence[str], *, lent: Sequence[str], lender: str
+    ) -> tuple[list[Agent], list[str]]:
+        """Of these agents those that the caller may use, `lent` being what `lender` may use and
+        lends; and the ids of the others."""
+        found: list[Agent] = []
+        unknown: list[str] = []
+        for one in dict.fromkeys(ids):
+            agent = await self._agents.get_visible(caller.user_id, one)
+            if agent is None and caller.is_admin:
+                agent = await self._agents.get(one)
+            if agent is None and one in lent:
+                agent = await self._agents.get_visible(lender, one)
+            if agent is None:
+                unknown.append(one)
+            else:
+                found.append(agent)
+        return found, unknown
+
     async def create(self, caller: Caller, fields: AgentFields) -> str:
         """Make an agent of the caller's and return its id.
 

@@ -32,7 +32,9 @@ ERASED_TOGETHER = 100
 TITLE_MAX = 50
 """Characters of a title that is made of what a user said."""
 
-THOUGHTS = frozenset({"reasoning_content", "thinking"})
+PLANS = frozenset({"plan", "plan_step"})
+"""Types of messages by which a session's turn plans: nobody said them."""
+THOUGHTS = PLANS | {"reasoning_content", "thinking"}
 """Types of messages that an assistant did not say to anyone."""
 
 
@@ -88,6 +90,11 @@ class Conversations:
         self._log = log
         self._lines_of = lines_of
         self._stop_runs = stop_runs
+        self._deleted: list[Callable[[str, str], Awaitable[object]]] = []
+
+    def on_deleted(self, callback: Callable[[str, str], Awaitable[object]]) -> None:
+        """Call `callback` with owner and id of each conversation that is gone."""
+        self._deleted.append(callback)
 
     # --- reading --------------------------------------------------------------------------
 
@@ -128,14 +135,15 @@ class Conversations:
         return Page(rows, total, page, page_size)
 
     async def transcript(self, caller: Caller, key: str) -> Transcript:
-        """The conversation with every message.
+        """The conversation with every message that is more than a plan.
 
         The line is read before the messages: what a live run adds in between is then shown twice
         under one message id rather than never.
         """
         found = await self.find(caller, key)
         line = await self._lines_of(found.latest_run_id) if found.latest_run_id else 0
-        return Transcript(found, await self._conversations.messages(found.id), line)
+        messages = await self._conversations.messages(found.id)
+        return Transcript(found, [each for each in messages if each.type not in PLANS], line)
 
     async def shared(self, caller: Caller, key: str) -> tuple[Shared, list[Message]]:
         """What users and assistants said in a conversation: under the id of its share for
@@ -157,7 +165,9 @@ class Conversations:
 
         def unit() -> Unit[Conversation]:
             renamed = yield from self._conversations.rename(found.id, title)
-            yield from self._tell(found, deed("conversation.renamed", caller, title=title))
+            told = deed("conversation.renamed", caller, title=title)
+            yield from self._tell(found, told)
+            yield from self._log.append(f"user:{found.owner_id}", [told])
             return renamed
 
         return await self._write(unit)
@@ -173,7 +183,9 @@ class Conversations:
             yield from self._log.append(f"user:{found.owner_id}", [told])
             return found
 
-        return await self._write(unit)
+        await self._write(unit)
+        await self._tell_deleted(found.owner_id, found.id)
+        return found
 
     async def erase_all(self, owner_id: str) -> None:
         """End and remove every conversation of an account that is about to go."""
@@ -182,6 +194,11 @@ class Conversations:
                 await self._stop_runs(conversation_id)
                 with suppress(NoSuchRow):  # its owner was quicker
                     await self._database.write(partial(self._erase, conversation_id))
+                await self._tell_deleted(owner_id, conversation_id)
+
+    async def _tell_deleted(self, owner_id: str, conversation_id: str) -> None:
+        for callback in self._deleted:
+            await callback(owner_id, conversation_id)
 
     def _erase(self, conversation_id: str) -> Unit[None]:
         run_ids = yield from self._conversations.delete(conversation_id)

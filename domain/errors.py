@@ -4,13 +4,15 @@ A contract decides how a kind shows on its wire (server/lane/errors.py); the tex
 looked up by language in server/messages.
 """
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 
 class DomainError(Exception):
     """Something the caller asked for cannot be done.
 
-    `key` names the message ("user.exists"), `details` fill its placeholders.
+    `key` names the message ("user.exists"), `details` fill its placeholders. The detail `shown` is
+    what a contract may show beside the message, where it has a place for that.
     """
 
     kind: ClassVar[str] = "unusable"
@@ -25,6 +27,22 @@ class Unusable(DomainError):
     """The input is well formed but cannot be used. HTTP 400."""
 
     kind = "unusable"
+
+
+class Invalid(DomainError):
+    """The input breaks a rule that its schema cannot state. HTTP 422.
+
+    `loc` is the place within the body, `rule` the keyword that stands for the rule, `said` what is
+    wrong there, in English as a schema's violations are, without the value.
+    """
+
+    kind = "invalid"
+
+    def __init__(self, loc: Sequence[str | int], *, rule: str, said: str) -> None:
+        super().__init__("request.invalid")
+        self.loc = tuple(loc)
+        self.rule = rule
+        self.said = said
 
 
 class Disabled(DomainError):
@@ -55,6 +73,12 @@ class Conflict(DomainError):
     """It exists already, or is busy. HTTP 409."""
 
     kind = "conflict"
+
+
+class Gone(DomainError):
+    """It was once and is no more. HTTP 410."""
+
+    kind = "gone"
 
 
 class PreconditionFailed(DomainError):

@@ -22,3 +22,9 @@ def safe_name(name: str) -> str:
         stem, dot, ending = kept.rpartition(".")
         kept = stem[: NAME_MAX - 12] + dot + ending[:11] if dot and stem else kept[:NAME_MAX]
     return kept.strip(". ") or "file"
+
+
+def object_name(name: str) -> str:
+    """A file's name as the last segment of an object's key: letters, digits, `.`, `_`, `-`."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9._-]", "_", plain).lstrip(".")[-96:] or "file"

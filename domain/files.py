@@ -1,10 +1,14 @@
-"""Uploaded files: kept for their owner, read by whoever holds their public address.
+"""Uploaded files: kept for their owner, who alone reads them, or whoever holds the public address
+of one that was published.
 
 The address holds 128 random bits; nothing else says that it exists (design: `/oss/<bits>/<name>`).
 """
 
+import mimetypes
+import re
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from urllib.parse import quote, unquote
 
@@ -12,7 +16,7 @@ import msgspec
 
 from domain.caller import Caller
 from domain.deeds import deed
-from domain.errors import NotFound
+from domain.errors import Forbidden, NotFound, PreconditionFailed
 from domain.file_names import safe_name
 from domain.ids import uuid7
 from domain.own_addresses import own_path
@@ -20,6 +24,8 @@ from storage.database import Database, Unit
 from storage.events import EventLog
 from storage.files import File, FileStore
 from storage.objects import NoSuchObject, ObjectStore
+from storage.workspace_files import BadPath, NoSuchFile, Place, WorkspaceFiles, segments
+from storage.workspace_files import Reading as InWorkspace
 
 UNTOLD = "application/octet-stream"
 ERASED_TOGETHER = 100
@@ -31,6 +37,14 @@ _SIGNATURES = (
     (8, b"WEBP", "image/webp"),
 )
 
+IMAGES = frozenset(media_type for _, _, media_type in _SIGNATURES)
+"""Media types of images that hold no script; a file has one only if its first bytes say so."""
+VERSION = 1
+"""An uploaded file never changes, so it has this version for as long as it lives."""
+SESSIONS = "sessions"
+"""Workspaces of sessions stand below this name, where those of agents have the agents' ids."""
+_MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,62}/[a-z0-9][a-z0-9.+-]{0,62}")
+
 
 class Reading(msgspec.Struct, frozen=True):
     """A file being read."""
@@ -41,7 +55,7 @@ class Reading(msgspec.Struct, frozen=True):
     @property
     def is_image(self) -> bool:
         """Whether it is an image of a kind that holds no script."""
-        return self.file.media_type != UNTOLD
+        return self.file.media_type in IMAGES
 
 
 def image_type(beginning: bytes) -> str | None:
@@ -53,6 +67,27 @@ def image_type(beginning: bytes) -> str | None:
                 continue
             return media_type
     return None
+
+
+def told_type(media_type: str, filename: str, beginning: bytes) -> str:
+    """The media type of a file that is only ever sent as an attachment: its uploader's word, else
+    its name's. An image's is what its first bytes say."""
+    told = media_type.partition(";")[0].strip().lower()
+    if not _MEDIA_TYPE.fullmatch(told) or told == UNTOLD:
+        told = mimetypes.guess_type(filename)[0] or UNTOLD
+    if told in IMAGES or told == UNTOLD:
+        return image_type(beginning) or UNTOLD
+    return told
+
+
+def place_of(file: File) -> Place:
+    """The workspace of the session that a file is of."""
+    return Place(SESSIONS, file.owner_id, file.session_id or "")
+
+
+def version_of(file: File) -> int:
+    """What `ETag` says of a file. An uploaded one never changes; one of a workspace may."""
+    return VERSION if file.session_id is None else int(file.created_at * 1000)
 
 
 class Files:
@@ -68,9 +103,11 @@ class Files:
         *,
         base_url: str,
         clock: Callable[[], float],
+        workspaces: WorkspaceFiles | None = None,
     ) -> None:
         self._database = database
         self._store = store
+        self._workspaces = workspaces
         self._log = log
         self._objects = objects
         self._base_url = base_url.rstrip("/")
@@ -80,10 +117,7 @@ class Files:
         self, caller: Caller, filename: str, folder: str, size: int, chunks: AsyncIterator[bytes]
     ) -> str:
         """Keep a file and return its public address. Raises StorageError, with nothing kept."""
-        beginning = b""
-        async for chunk in chunks:
-            beginning = chunk
-            break
+        beginning = await anext(chunks, b"")
         file = File(
             id=uuid7(),
             owner_id=caller.user_id,
@@ -94,7 +128,85 @@ class Files:
             size=size,
             created_at=self._clock(),
         )
+        await self._put(caller, file, "file.published", beginning, chunks)
+        return f"{self._base_url}/oss/{file.link}/{quote(file.name)}"
 
+    async def keep(
+        self,
+        caller: Caller,
+        filename: str,
+        media_type: str,
+        size: int,
+        chunks: AsyncIterator[bytes],
+    ) -> File:
+        """Keep a file that only its owner and administrators read. Raises StorageError, with
+        nothing kept."""
+        beginning = await anext(chunks, b"")
+        name = safe_name(filename)
+        file = File(
+            id=uuid7(),
+            owner_id=caller.user_id,
+            link=None,
+            folder="",
+            name=name,
+            media_type=told_type(media_type, name, beginning),
+            size=size,
+            created_at=self._clock(),
+        )
+        await self._put(caller, file, "file.uploaded", beginning, chunks)
+        return file
+
+    async def find(self, caller: Caller, file_id: str) -> File:
+        """A file of the caller's, or anyone's for an administrator. Raises
+        NotFound("file.not_found"), Forbidden("file.forbidden")."""
+        file = await self._store.get(file_id)
+        if file is None:
+            raise NotFound("file.not_found")
+        if file.owner_id != caller.user_id and not caller.is_admin:
+            raise Forbidden("file.forbidden")
+        return file
+
+    async def find_all(self, caller: Caller, file_ids: Sequence[str]) -> list[File]:
+        """As `find`, of several and in their order."""
+        found = {file.id: file for file in await self._store.get_some(file_ids)}
+        for file_id in file_ids:
+            if file_id not in found:
+                raise NotFound("file.not_found")
+            if found[file_id].owner_id != caller.user_id and not caller.is_admin:
+                raise Forbidden("file.forbidden")
+        return [found[file_id] for file_id in file_ids]
+
+    async def read(self, caller: Caller, file_id: str) -> Reading:
+        """As `find`, with the content."""
+        return await self._opened(await self.find(caller, file_id))
+
+    async def delete(self, caller: Caller, file_id: str, if_match: int | None = None) -> None:
+        """Forget a file, and its public address with it. Raises as `find`, and
+        PreconditionFailed("request.precondition")."""
+        file = await self.find(caller, file_id)
+        if if_match not in (None, version_of(file)):
+            raise PreconditionFailed("request.precondition")
+
+        def unit() -> Unit[None]:
+            if (yield from self._store.delete(file.owner_id, file.id)):
+                gone = deed("file.deleted", caller, file_id=file.id, name=file.name)
+                yield from self._log.append(f"user:{file.owner_id}", [gone])
+
+        await self._database.write(unit)
+        if file.session_id is None:
+            await self._objects().delete([file.key])
+        elif self._workspaces is not None:
+            with suppress(NoSuchFile, BadPath):
+                await self._workspaces.delete(place_of(file), segments(file.path))
+
+    async def _put(
+        self,
+        caller: Caller,
+        file: File,
+        event: str,
+        beginning: bytes,
+        chunks: AsyncIterator[bytes],
+    ) -> None:
         async def content() -> AsyncIterator[bytes]:
             yield beginning
             async for chunk in chunks:
@@ -102,7 +214,7 @@ class Files:
 
         def unit() -> Unit[None]:
             yield from self._store.create(file)
-            made = deed("file.published", caller, file_id=file.id, name=file.name, size=size)
+            made = deed(event, caller, file_id=file.id, name=file.name, size=file.size)
             yield from self._log.append(f"user:{caller.user_id}", [made])
 
         objects = self._objects()
@@ -112,18 +224,33 @@ class Files:
         except BaseException:
             await objects.delete([file.key])
             raise
-        return f"{self._base_url}/oss/{file.link}/{quote(file.name)}"
+
+    async def _opened(self, file: File) -> Reading:
+        if file.session_id is not None:
+            return await self._opened_in_session(file)
+        try:
+            opened = await self._objects().open(file.key)
+        except NoSuchObject:
+            raise NotFound("file.not_found") from None
+        return Reading(file, opened.chunks)
+
+    async def _opened_in_session(self, file: File) -> Reading:
+        try:
+            if self._workspaces is None:
+                raise NoSuchFile
+            opened = await self._workspaces.open(place_of(file), segments(file.path))
+        except (NoSuchFile, BadPath):
+            raise NotFound("file.not_found") from None
+        if not isinstance(opened, InWorkspace):
+            raise NotFound("file.not_found")
+        return Reading(msgspec.structs.replace(file, size=opened.size), opened)
 
     async def read_published(self, link: str, name: str) -> Reading:
         """The file at a public address. Raises NotFound("file.not_found")."""
         file = await self._store.get_linked(link)
         if file is None or file.name != name:
             raise NotFound("file.not_found")
-        try:
-            opened = await self._objects().open(file.key)
-        except NoSuchObject:
-            raise NotFound("file.not_found") from None
-        return Reading(file, opened.chunks)
+        return await self._opened(file)
 
     async def read_image(self, user_id: str, url: str, max_bytes: int) -> tuple[str, bytes] | None:
         """Media type and bytes of a file at a public address of ours, whoever asks; None for any

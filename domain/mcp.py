@@ -28,6 +28,7 @@ from domain.tool_schema import Unfit, check_arguments, check_schema
 from domain.tools import ToolFailed
 from gateways.errors import McpError, OutboundFailed, OutboundRefused
 from gateways.mcp import Described, Endpoint, McpClient, Protocol, Result
+from gateways.mcp_stdio import Command
 from gateways.outbound import Outbound, parse
 from gateways.secretbox import SecretBox, mask
 from storage.database import Database, Duplicate, Orphan, Unit
@@ -123,7 +124,9 @@ class McpServers:
         if fields.api_key.startswith(MASK):
             raise Unusable("mcp.key_masked")
         streams = fields.protocol == "streamable_http"
-        url = await self._checked_address(fields.streamable_http_url if streams else fields.sse_url)
+        url = await checked_address(
+            self._outbound, fields.streamable_http_url if streams else fields.sse_url
+        )
         if await self._store.find_own(caller.user_id, name) is not None:
             raise Unusable("mcp.exists", name=name)
         server_id, now = uuid7(), time.time()
@@ -212,24 +215,12 @@ class McpServers:
     async def call(self, tool: McpTool, arguments: dict[str, Any]) -> Result:
         """Call a tool once, with the key of its server. Raises ToolFailed: the arguments do not
         fit, the server does not answer, it says that the call failed, or it says too much."""
-        try:
-            check_arguments(tool.parameters, arguments)
-        except Unfit as error:
-            raise ToolFailed(f"the arguments do not fit: {error}") from None
         server = await self._store.get(tool.server_id)
         if server is None or server.disabled:
             raise ToolFailed("its server is gone")
-        try:
-            result = await self._client.call(self._endpoint(server), tool.remote_name, arguments)
-        except McpError as error:
-            raise ToolFailed(str(error)) from None
-        if result.failed:
-            raise ToolFailed(result.text[:DESCRIPTION_MAX] or "it does not say why")
-        if result.structured is not None and (
-            len(msgspec.json.encode(result.structured)) > STRUCTURED_MAX
-        ):
-            raise ToolFailed(f"its result is longer than {STRUCTURED_MAX} bytes")
-        return result
+        return await call(
+            self._client, self._endpoint(server), tool.remote_name, tool.parameters, arguments
+        )
 
     # --- parts ----------------------------------------------------------------------------
 
@@ -245,26 +236,6 @@ class McpServers:
         if not others:
             raise Unusable("mcp.not_found")
         return others[0]
-
-    async def _checked_address(self, url: str) -> str:
-        """An address that may be connected to; a name that does not resolve is left to the
-        connection, which then fails."""
-        url = url.strip()
-        if not url:
-            raise Unusable("mcp.url_missing")
-        try:
-            if parse(url).fragment:
-                raise Unusable("mcp.address_invalid")
-        except OutboundRefused:
-            raise Unusable("mcp.address_invalid") from None
-        try:
-            async with asyncio.timeout(LOOKUP_S):
-                await self._outbound.check("mcp", url)
-        except OutboundRefused:
-            raise Unusable("mcp.address_refused") from None
-        except (OutboundFailed, TimeoutError):
-            pass
-        return url
 
     def _endpoint(self, server: McpServer) -> Endpoint:
         sealed = server.api_key_sealed
@@ -283,33 +254,109 @@ class McpServers:
         raise Conflict("mcp.busy")
 
     def _put(self, server: McpServer, found: Sequence[Described]) -> Unit[None]:
-        """Keep the tools that can be used, each under its name."""
-        names = yield from self._store.names(server.owner_id)
-        mine = {remote: name for (of, remote), name in names.items() if of == server.id}
-        taken = set(self._reserved) | {name for (of, _), name in names.items() if of != server.id}
-        usable = [tool for tool in {tool.name: tool for tool in found}.values() if _usable(tool)]
-        kept = {
-            tool.name: mine[tool.name]
-            for tool in usable
-            if tool.name in mine and mine[tool.name] not in taken
-        }
-        taken |= set(kept.values())
-        rows = []
-        for position, tool in enumerate(usable):
-            name = kept.get(tool.name) or _name(tool.name, server.name, taken)
-            taken.add(name)
-            rows.append(
-                McpTool(
-                    server_id=server.id,
-                    owner_id=server.owner_id,
-                    position=position,
-                    name=name,
-                    remote_name=tool.name,
-                    description=_text(tool.description)[:DESCRIPTION_MAX],
-                    parameters=tool.parameters,
-                )
+        yield from put_tools(
+            self._store,
+            found,
+            server_id=server.id,
+            owner=server.owner_id,
+            prefix=server.name,
+            reserved=self._reserved,
+        )
+
+
+def put_tools(
+    store: McpStore,
+    found: Sequence[Described],
+    *,
+    server_id: str,
+    owner: str | None,
+    prefix: str,
+    reserved: Set[str],
+) -> Unit[None]:
+    """Keep those of a server's tools that can be used, each under its name. `owner` None is the
+    platform."""
+    names = yield from store.names(owner)
+    mine = {remote: name for (of, remote), name in names.items() if of == server_id}
+    taken = set(reserved) | {name for (of, _), name in names.items() if of != server_id}
+    usable = usable_of(found)
+    kept = {
+        tool.name: mine[tool.name]
+        for tool in usable
+        if tool.name in mine and mine[tool.name] not in taken
+    }
+    taken |= set(kept.values())
+    rows = []
+    for position, tool in enumerate(usable):
+        name = kept.get(tool.name) or name_for(tool.name, prefix, taken)
+        taken.add(name)
+        rows.append(
+            McpTool(
+                server_id=server_id,
+                owner_id=owner,
+                position=position,
+                name=name,
+                remote_name=tool.name,
+                description=description_of(tool),
+                parameters=tool.parameters,
             )
-        yield from self._store.put_tools(server.id, rows)
+        )
+    yield from store.put_tools(server_id, rows)
+
+
+async def checked_address(outbound: Outbound, url: str) -> str:
+    """An address that may be connected to; a name that does not resolve is left to the
+    connection, which then fails. Raises Unusable: mcp.url_missing, mcp.address_invalid,
+    mcp.address_refused."""
+    url = url.strip()
+    if not url:
+        raise Unusable("mcp.url_missing")
+    try:
+        if parse(url).fragment:
+            raise Unusable("mcp.address_invalid")
+    except OutboundRefused:
+        raise Unusable("mcp.address_invalid") from None
+    try:
+        async with asyncio.timeout(LOOKUP_S):
+            await outbound.check("mcp", url)
+    except OutboundRefused:
+        raise Unusable("mcp.address_refused") from None
+    except (OutboundFailed, TimeoutError):
+        pass
+    return url
+
+
+async def call(
+    client: McpClient,
+    endpoint: Endpoint | Command,
+    name: str,
+    parameters: dict[str, Any],
+    arguments: dict[str, Any],
+) -> Result:
+    """Call a tool once. Raises ToolFailed: the arguments do not fit, the server does not answer,
+    it says that the call failed, or it says too much."""
+    try:
+        check_arguments(parameters, arguments)
+        result = await client.call(endpoint, name, arguments)
+    except Unfit as error:
+        raise ToolFailed(f"the arguments do not fit: {error}") from None
+    except McpError as error:
+        raise ToolFailed(str(error)) from None
+    if result.failed:
+        raise ToolFailed(result.text[:DESCRIPTION_MAX] or "it does not say why")
+    if result.structured is not None and (
+        len(msgspec.json.encode(result.structured)) > STRUCTURED_MAX
+    ):
+        raise ToolFailed(f"its result is longer than {STRUCTURED_MAX} bytes")
+    return result
+
+
+def usable_of(found: Sequence[Described]) -> list[Described]:
+    """Those of a server's tools that can be called from here, each name once."""
+    return [tool for tool in {tool.name: tool for tool in found}.values() if _usable(tool)]
+
+
+def description_of(tool: Described) -> str:
+    return _text(tool.description)[:DESCRIPTION_MAX]
 
 
 def _usable(tool: Described) -> bool:
@@ -324,7 +371,8 @@ def _usable(tool: Described) -> bool:
     return True
 
 
-def _name(remote: str, server: str, taken: Set[str]) -> str:
+def name_for(remote: str, server: str, taken: Set[str]) -> str:
+    """The name by which a model calls a server's tool."""
     name = _fit(remote)
     if name not in taken:
         return name

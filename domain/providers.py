@@ -253,7 +253,7 @@ class Providers:
     async def stored_key(self, caller: Caller, base_url: str, mask: str) -> str | None:
         """The key that a mask stands for: that of the caller's provider of the same origin."""
         for row in await self._providers.list_own(caller.user_id):
-            if mask == MASK + row.api_key_hint and _origin(row.base_url) == _origin(base_url):
+            if mask == MASK + row.api_key_hint and origin(row.base_url) == origin(base_url):
                 return self.key_of(row)
         return None
 
@@ -269,7 +269,7 @@ class Providers:
             stated = ""
         if stated.startswith(MASK):
             raise Unusable("provider.key_masked")
-        if not stated and _origin(base_url) != _origin(found.base_url):
+        if not stated and origin(base_url) != origin(found.base_url):
             raise Unusable("provider.key_needed")
         key = stated or self.key_of(found)
         return msgspec.structs.replace(
@@ -302,7 +302,8 @@ def _given(value: Any, otherwise: Any) -> Any:
     return otherwise if value is UNSET else value
 
 
-def _origin(base_url: str) -> tuple[str, str, int | None]:
+def origin(base_url: str) -> tuple[str, str, int | None]:
+    """What a key is given for: scheme, host and port."""
     parts = urlsplit(base_url)
     port = parts.port or (443 if parts.scheme.lower() == "https" else 80)
     return parts.scheme.lower(), (parts.hostname or "").rstrip("."), port

@@ -3,6 +3,7 @@
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -35,7 +36,20 @@ def decoded(content: bytes) -> str:
 
 def manifest_of(text: str) -> Manifest:
     """The name and description in a SKILL.md. Other keys of its front matter are for those who
-    read the file. Raises Unusable("skill.manifest", reason)."""
+    read the file, and for domain.skill_entry. Raises Unusable("skill.manifest", reason)."""
+    return said_by(front_of(text))
+
+
+def said_by(front: Mapping[str, Any]) -> Manifest:
+    """The name and description in front matter. Raises Unusable("skill.manifest", reason)."""
+    return Manifest(
+        _line(front.get("name"), "name", NAME_MAX, barred='/\\"<>|:*?'),
+        _line(front.get("description"), "description", DESCRIPTION_MAX),
+    )
+
+
+def front_of(text: str) -> dict[str, Any]:
+    """The front matter of a SKILL.md. Raises Unusable("skill.manifest", reason)."""
     if len(text.encode("utf-8", "surrogatepass")) > CONTENT_MAX or "\x00" in text:
         raise _unfit(f"it is longer than {CONTENT_MAX} bytes, or holds a NUL")
     found = _FRONT.match(text.replace("\r\n", "\n"))
@@ -44,10 +58,7 @@ def manifest_of(text: str) -> Manifest:
     front = _read(found[1])
     if not isinstance(front, dict):
         raise _unfit("its front matter is no mapping")
-    return Manifest(
-        _line(front.get("name"), "name", NAME_MAX, barred='/\\"<>|:*?'),
-        _line(front.get("description"), "description", DESCRIPTION_MAX),
-    )
+    return front
 
 
 def _read(text: str) -> Any:

@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, TypeVar
 
 import msgspec
 
@@ -39,6 +39,7 @@ from storage.skills import (
     of_user,
 )
 
+T = TypeVar("T")
 logger = logging.getLogger("quartet.skills")
 
 PURPOSE = "skill"
@@ -81,6 +82,10 @@ class Chosen(msgspec.Struct, frozen=True):
     id: str
     name: str
     description: str
+
+
+def _named_alike(one: Skill, other: Skill) -> bool:
+    return one.name == other.name
 
 
 class Skills:
@@ -157,20 +162,16 @@ class Skills:
         skill.system_forbidden, agent.forbidden; Conflict("skill.busy").
         """
         place, owner, agent_id = await self._place(caller, target)
-        skill_id, now = uuid7(), time.time()
-        written = asyncio.create_task(asyncio.to_thread(self._take, skill_id, file))
+        bundle, now = uuid7(), time.time()
         try:
-            text, kept, digest = await asyncio.shield(written)
-        except asyncio.CancelledError:
-            await asyncio.wait([written])
-            await self._erase([skill_id])
-            raise
+            text, kept, digest = await self.written(bundle, lambda: self._take(bundle, file))
         except ArchiveRefused as refusal:
             raise Unusable("skill.archive", reason=str(refusal)) from None
-        try:
-            said = manifest_of(text)
-            skill = Skill(
-                id=skill_id,
+        said = manifest_of(text)
+        return await self.put(
+            caller,
+            Skill(
+                id=bundle,
                 owner_id=owner,
                 agent_id=agent_id,
                 place=place,
@@ -179,15 +180,11 @@ class Skills:
                 content=text,
                 files=kept,
                 digest=digest,
+                bundle=bundle,
                 created_at=now,
                 updated_at=now,
-            )
-            replaced = await self._put(caller, skill)
-        except BaseException:
-            await self._erase([skill_id])
-            raise
-        await self._erase(replaced)
-        return skill
+            ),
+        )
 
     async def add_from(self, caller: Caller, url: str, target: Target) -> Skill:
         """As `add`, of an archive at an address. Raises also Unusable: skill.address_refused,
@@ -213,7 +210,7 @@ class Skills:
         said = manifest_of(content)
         if said.name != skill.name:
             raise Unusable("skill.renamed", name=skill.name)
-        digest = _digest(content, skill.digest.partition("-")[2])
+        digest = digest_of(content, skill.digest.partition("-")[2])
 
         def unit() -> Unit[None]:
             yield from self._store.rewrite(
@@ -233,7 +230,10 @@ class Skills:
 
     async def delete(self, caller: Caller, name: str, agent_id: str = "") -> None:
         """Remove a skill and its files; the agent's where one is given."""
-        skill = await self._writable(caller, name, agent_id)
+        await self.remove(caller, await self._writable(caller, name, agent_id))
+
+    async def remove(self, caller: Caller, skill: Skill) -> None:
+        """Remove a skill that the caller may change, with what accounts wanted of it."""
 
         def unit() -> Unit[None]:
             yield from self._store.delete(skill.id)
@@ -244,20 +244,20 @@ class Skills:
             await self._database.write(unit)
         except NoSuchRow:
             raise NotFound("skill.not_found") from None
-        await self._erase([skill.id])
+        await self.erase([skill.bundle])
 
     async def erase_all(self, owner_id: str) -> None:
         """Remove every skill of an account that is about to go, and those of its agents."""
         for skill in await self._store.list_all():
             if skill.owner_id == owner_id:
                 await self._database.write(partial(self._store.delete, skill.id))
-                await self._erase([skill.id])
+                await self.erase([skill.bundle])
 
     async def purge(self) -> None:
         """Erase files that belong to no skill: those of agents and accounts that are gone, and
         what a process that was killed left."""
-        known = await self._store.ids()
-        await self._erase(await asyncio.to_thread(self._files.strays, known, STRAY_S))
+        known = await self._store.bundles()
+        await self.erase(await asyncio.to_thread(self._files.strays, known, STRAY_S))
 
     # --- in a turn ------------------------------------------------------------------------
 
@@ -267,7 +267,7 @@ class Skills:
         """The skills that a turn has, and the names that it skips.
 
         An agent lends its owner's skills that it names to whoever may use it. A request may name
-        those, the caller's own and the system's.
+        those, the caller's own and the system's, as far as administrators have them enabled.
         """
         configured = list(agent.skills or ()) if agent else []
         wanted = list(dict.fromkeys(asked_for or configured))
@@ -279,7 +279,7 @@ class Skills:
             ranked = [of_agent(agent.id), *ranked]
             lent = [of_agent(agent.id), of_user(agent.owner_id), *lent]
         rows = await self._store.list_in(list(dict.fromkeys(lent)))
-        held = {(skill.place, skill.name): skill for skill in rows}
+        held = {(skill.place, skill.name): skill for skill in rows if skill.enabled}
         chosen, skipped = [], []
         for name in wanted:
             places = lent if name in configured else ranked
@@ -301,7 +301,9 @@ class Skills:
         for number, kept in enumerate(skill.files):
             if kept == path:
                 try:
-                    content = await asyncio.to_thread(self._files.read, skill_id, number, READ_MAX)
+                    content = await asyncio.to_thread(
+                        self._files.read, skill.bundle, number, READ_MAX
+                    )
                 except FileNotFoundError:
                     break
                 return content.decode("utf-8", "replace")
@@ -333,7 +335,7 @@ class Skills:
             raise Forbidden("agent.forbidden")
         return of_agent(agent.id), agent.owner_id, agent.id
 
-    def _take(self, skill_id: str, file: BinaryIO) -> tuple[str, dict[str, int], str]:
+    def _take(self, bundle: str, file: BinaryIO) -> tuple[str, dict[str, int], str]:
         """SKILL.md, the files beside it, which are written, and the digest of all. Blocks."""
         archive = Archive(file)
         top, entries = _skill_in(archive.entries)
@@ -351,42 +353,81 @@ class Skills:
                 told.update(chunk)
                 yield chunk
 
-        self._files.write(skill_id, (copied(entry) for entry in beside))
+        self._files.write(bundle, (copied(entry) for entry in beside))
         kept = {entry.path.removeprefix(top): entry.size for entry in beside}
-        return text, kept, _digest(text, told.hexdigest()[:31])
+        return text, kept, digest_of(text, told.hexdigest()[:31])
 
-    async def _put(self, caller: Caller, skill: Skill) -> list[str]:
-        def unit() -> Unit[list[str]]:
-            replaced = yield from self._store.put(skill)
-            if not replaced and (yield from self._store.count(skill.place)) > SKILLS_MAX:
-                raise Unusable("skill.too_many", most=SKILLS_MAX)
-            told = deed(
-                "skill.added", caller, skill_id=skill.id, name=skill.name, dimension=skill.dimension
+    async def written(self, bundle: str, work: Callable[[], T]) -> T:
+        """What `work` gives, which writes a bundle, in a thread; nothing stays of one that nobody
+        waits for any more."""
+        writing = asyncio.create_task(asyncio.to_thread(work))
+        try:
+            return await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait([writing])
+            await self.erase([bundle])
+            raise
+
+    async def put(
+        self, caller: Caller, skill: Skill, alike: Callable[[Skill, Skill], bool] = _named_alike
+    ) -> Skill:
+        """Keep a skill whose files are written already; where that fails they are removed. One of
+        its place that is `alike` becomes it: id, time of making and `enabled` stay.
+
+        Raises Unusable("skill.too_many"), Conflict("skill.busy"), NotFound("agent.not_found").
+        """
+
+        def unit() -> Unit[tuple[Skill, str]]:
+            there = yield from self._store.lock_in(skill.place)
+            held = next((one for one in there if one.name == skill.name), None) or next(
+                (one for one in there if alike(one, skill)), None
             )
-            yield from self._log.append(f"user:{skill.owner_id}", [told])
-            return replaced
+            kept = skill
+            if held is None:
+                if len(there) >= SKILLS_MAX:
+                    raise Unusable("skill.too_many", most=SKILLS_MAX)
+                yield from self._store.insert(skill)
+            else:
+                kept = msgspec.structs.replace(
+                    skill,
+                    id=held.id,
+                    created_at=held.created_at,
+                    enabled=held.enabled,
+                    last_sync_at=held.last_sync_at,
+                )
+                yield from self._store.replace(kept)
+            told = deed(
+                "skill.added", caller, skill_id=kept.id, name=kept.name, dimension=kept.dimension
+            )
+            yield from self._log.append(f"user:{kept.owner_id}", [told])
+            return kept, held.bundle if held else ""
 
         try:
-            return await self._retried(unit)
-        except Duplicate:
-            raise Conflict("skill.busy") from None
-        except Orphan:
-            raise NotFound("agent.not_found") from None
+            kept, replaced = await self._retried(unit)
+        except BaseException as error:
+            await self.erase([skill.bundle])
+            if isinstance(error, Duplicate):
+                raise Conflict("skill.busy") from None
+            if isinstance(error, Orphan):
+                raise NotFound("agent.not_found") from None
+            raise
+        await self.erase([replaced] if replaced else [])
+        return kept
 
-    async def _retried(self, unit: Callable[[], Unit[list[str]]]) -> list[str]:
+    async def _retried(self, unit: Callable[[], Unit[tuple[Skill, str]]]) -> tuple[Skill, str]:
         """Again where another upload of the same name came between."""
         try:
             return await self._database.write(unit)
         except Duplicate:
             return await self._database.write(unit)
 
-    async def _erase(self, skill_ids: Sequence[str]) -> None:
+    async def erase(self, bundles: Sequence[str]) -> None:
         """Remove files; what cannot be removed now is left to `purge`."""
-        for skill_id in skill_ids:
+        for bundle in bundles:
             try:
-                await asyncio.to_thread(self._files.erase, skill_id)
+                await asyncio.to_thread(self._files.erase, bundle)
             except OSError as error:
-                logger.warning("files of skill %s are left: %s", skill_id, error)
+                logger.warning("files of skill %s are left: %s", bundle, error)
 
     async def _find(self, caller: Caller, name: str, agent_id: str = "") -> Skill:
         """The agent's skill of that name where an agent is given; else the caller's own, the
@@ -426,6 +467,6 @@ def _skill_in(entries: Sequence[Entry]) -> tuple[str, list[Entry]]:
     raise Unusable("skill.manifest_missing")
 
 
-def _digest(text: str, files: str) -> str:
+def digest_of(text: str, files: str) -> str:
     """Of SKILL.md and of the files beside it, 32 and 31 hexadecimal digits."""
     return f"{hashlib.sha256(text.encode()).hexdigest()[:32]}-{files}"

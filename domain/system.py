@@ -59,12 +59,14 @@ class System:
         trail: Trail,
         policy: IdentityPolicy,
         clock: Callable[[], float],
+        upstream: tuple[AuthProvider, ...] = (),
     ) -> None:
         self._database = database
         self._stored = stored
         self._trail = trail
         self._policy = policy
         self._clock = clock
+        self._upstream = upstream
 
     async def info(self) -> SystemInfo:
         return SystemInfo(
@@ -76,12 +78,18 @@ class System:
 
     def providers(self) -> tuple[AuthProvider, ...]:
         """The ways to log in, the one to offer first in front."""
-        return () if self._policy.mode == "oauth" else (NATIVE,)
+        return self.upstream() if self._policy.mode == "oauth" else (NATIVE, *self.upstream())
+
+    def upstream(self) -> tuple[AuthProvider, ...]:
+        """The upstream providers; none behind a proxy that says who people are."""
+        return () if self._policy.mode == "trusted_proxy" else self._upstream
 
     async def allows_registration(self) -> bool:
         """Whether people may register themselves; never in another mode than `native`."""
-        if self._policy.mode != "native":
-            return False
+        return self._policy.mode == "native" and await self.admits()
+
+    async def admits(self) -> bool:
+        """Whether anybody who has no account may get one, whatever the door."""
         default = self._policy.allow_registration
         return bool(await self._stored.find(ALLOW_REGISTRATION, default))
 

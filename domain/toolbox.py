@@ -10,7 +10,7 @@ from domain.deeds import deed
 from domain.errors import NotFound, Unusable
 from domain.mcp import McpServers
 from domain.tool_schema import Unfit, check_arguments
-from domain.tools import ToolFailed, Tools, shortened
+from domain.tools import Result, ToolFailed, Tools, shortened
 from gateways.errors import GatewayError
 from storage.database import Database, Unit
 from storage.events import EventLog
@@ -76,7 +76,8 @@ class Toolbox:
                 check_arguments(tool.parameters(), arguments)
                 if not tool.repeatable:
                     await self._note(caller, name)
-                return await tool.call(msgspec.json.encode(arguments).decode())
+                given = await tool.call(msgspec.json.encode(arguments).decode())
+                return given.text if isinstance(given, Result) else given
             offered = (await self._mcp.offered(caller.user_id, [name])).get(name)
             if offered is None:
                 raise NotFound("tool.not_found", name=name)

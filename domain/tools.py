@@ -7,7 +7,7 @@ it may run again after a crash; every other call is made at most once.
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol, runtime_checkable
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -19,11 +19,55 @@ from gateways.webpage import WebPages
 RESULT_MAX = 32_000
 """Characters of a result that reach the model; the rest is cut, and the text says so."""
 
-Run = Callable[[Any], Awaitable[str]]
+
+class Result(msgspec.Struct, frozen=True):
+    """What a tool gives: `text` for the model, and `content`, in the shape of its toolbox, for
+    whoever watches (domain.turn.telling.Returned)."""
+
+    text: str
+    content: dict[str, Any] | None = None
+
+
+Run = Callable[[Any], Awaitable[str | Result]]
 
 
 class ToolFailed(Exception):
     """The tool could not do what was asked; the text is for the model and the user."""
+
+
+class TurnTool(Protocol):
+    """A tool as a turn uses it, wherever it comes from."""
+
+    @property
+    def toolbox(self) -> str: ...
+
+    @property
+    def repeatable(self) -> bool: ...
+
+    def function(self) -> dict[str, Any]:
+        """As a model is told of it: OpenAI's chat completions, `tools[]`."""
+
+    async def call(self, arguments: str) -> str | Result:
+        """The result of a call, `arguments` being JSON text. Raises ToolFailed, GatewayError."""
+
+
+class Consent(msgspec.Struct, frozen=True):
+    """What a person has to agree to before a call: `question` is shown, `digest` tells this call
+    from every other."""
+
+    question: str
+    digest: str
+
+
+@runtime_checkable
+class Asking(Protocol):
+    """A TurnTool that may want a person's consent to a call."""
+
+    async def consent(self, arguments: str) -> Consent | None:
+        """What has to be agreed to; None where nothing, or where the call fails anyhow."""
+
+    async def call(self, arguments: str, agreed: str = "") -> str | Result:
+        """As TurnTool's, with the digest that was agreed to; another one's is worth nothing."""
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -34,6 +78,7 @@ class Tool(msgspec.Struct, frozen=True):
     arguments: type[msgspec.Struct]
     run: Run
     repeatable: bool = False
+    toolbox: str = "tool"
 
     def parameters(self) -> dict[str, Any]:
         """JSON Schema of the arguments."""
@@ -53,13 +98,16 @@ class Tool(msgspec.Struct, frozen=True):
             },
         }
 
-    async def call(self, arguments: str) -> str:
+    async def call(self, arguments: str) -> str | Result:
         """The result of a call, `arguments` being JSON text. Raises ToolFailed."""
         try:
             wanted = msgspec.json.decode(arguments or "{}", type=self.arguments)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise ToolFailed(f"the arguments do not fit: {error}") from None
-        return shortened(await self.run(wanted))
+        result = await self.run(wanted)
+        if isinstance(result, Result):
+            return msgspec.structs.replace(result, text=shortened(result.text))
+        return shortened(result)
 
 
 def shortened(result: str) -> str:
@@ -144,14 +192,16 @@ def built_in(pages: WebPages, web: WebSearch) -> Tools:
         page = await pages.read(wanted.url)
         return f"{page.title}\n{page.url}\n\n{page.text}" if page.title else page.text
 
-    async def search(wanted: WebSearchArguments) -> str:
+    async def search(wanted: WebSearchArguments) -> Result:
         found = await web.search(wanted.query, wanted.count)
-        if not found:
-            return "Nothing was found."
-        return "\n\n".join(
+        text = "\n\n".join(
             f"{number}. {one.title}\n{one.url}\n{one.content}"
             for number, one in enumerate(found, 1)
         )
+        results = [
+            {"title": each.title, "link": each.url, "snippet": each.content} for each in found
+        ]
+        return Result(text or "Nothing was found.", {"results": results})
 
     return Tools(
         [
@@ -163,7 +213,9 @@ def built_in(pages: WebPages, web: WebSearch) -> Tools:
                 calculate,
                 True,
             ),
-            Tool("web_fetch", "Reads a web page as text.", WebFetchArguments, fetch),
-            Tool("web_search", "Searches the web.", WebSearchArguments, search),
+            Tool(
+                "web_fetch", "Reads a web page as text.", WebFetchArguments, fetch, False, "browser"
+            ),
+            Tool("web_search", "Searches the web.", WebSearchArguments, search, False, "search"),
         ]
     )

@@ -8,7 +8,15 @@ from typing import Any
 import msgspec
 
 from domain.caller import Caller, Role
-from domain.errors import Conflict, Forbidden, NotFound, TooLarge, Unauthenticated, Unusable
+from domain.errors import (
+    Conflict,
+    Forbidden,
+    NotFound,
+    PreconditionFailed,
+    TooLarge,
+    Unauthenticated,
+    Unusable,
+)
 from domain.identity.known import Revocation
 from domain.identity.lockout import Lockout
 from domain.identity.passwords import Passwords
@@ -24,8 +32,10 @@ OPTIONS = 1000
 CONFIG_MAX = 1024 * 1024
 """Bytes of an account's settings as JSON."""
 
+STATUSES = ("active", "inactive", "banned")
+
 Leaving = Callable[[str], Awaitable[None]]
-"""Called with the id of an account that is about to be deleted."""
+"""Called with the id of an account that is about to be deleted, or was shut out."""
 
 
 class Users:
@@ -51,6 +61,7 @@ class Users:
         self._lockout = lockout
         self._clock = clock
         self._leaving: list[Leaving] = []
+        self._barred: list[Leaving] = []
 
     # --- one's own account ------------------------------------------------------------------
 
@@ -80,6 +91,30 @@ class Users:
             raise Unauthenticated("user.password_wrong")
         await attempt.succeeded()
         await self._set_password(caller, user.id, await self._passwords.hash(new), address)
+
+    async def update_profile(
+        self,
+        caller: Caller,
+        *,
+        nickname: str | None = None,
+        avatar: str | None = None,
+        version: int | None = None,
+    ) -> User:
+        """Set what is not None; the account as it is then. Raises NotFound("user.not_found"), and
+        PreconditionFailed("request.precondition") where it has another version than the one named.
+        """
+        now = self._clock()
+
+        def unit() -> Unit[User]:
+            user = yield from self._lock(caller.user_id)
+            _require(user, version)
+            user.nickname = user.nickname if nickname is None else nickname
+            user.avatar = user.avatar if avatar is None else avatar
+            yield from self._users.set_profile(user.id, user.nickname, user.avatar, now)
+            user.version += 1
+            return user
+
+        return await self._database.write(unit)
 
     async def get_config(self, user_id: str) -> dict[str, Any]:
         return (await self.get(user_id)).config
@@ -111,6 +146,11 @@ class Users:
         """One page of all accounts, from 1, the newest first; and how many there are."""
         return await self._users.page(offset=(page - 1) * page_size, limit=page_size)
 
+    async def slice(self, offset: int, limit: int) -> tuple[list[User], int]:
+        """Up to `limit` accounts after the first `offset`, the newest first; and how many there
+        are."""
+        return await self._users.page(offset=offset, limit=limit)
+
     async def add(
         self,
         actor: Caller,
@@ -137,15 +177,21 @@ class Users:
         await self._database.write(unit)
         return user
 
-    async def delete(self, actor: Caller, user_id: str, *, address: str = "") -> None:
+    async def delete(
+        self, actor: Caller, user_id: str, *, address: str = "", version: int | None = None
+    ) -> None:
         """Erase an account and all it owns; what runs for it is told first.
 
-        Raises NotFound("user.not_found") and, for an administrator's account, which includes the
-        actor's own, Forbidden("user.admin_protected").
+        Raises NotFound("user.not_found"), Forbidden("user.own_protected") for the actor's own
+        account, Forbidden("user.admin_protected") for another administrator's, and
+        PreconditionFailed("request.precondition") where it has another version than the one named.
         """
         user = await self.get(user_id)
-        if user.role == "admin" or user.id == actor.user_id:
+        if user.id == actor.user_id:
+            raise Forbidden("user.own_protected")
+        if user.role == "admin":
             raise Forbidden("user.admin_protected")
+        _require(user, version)
         for leaving in self._leaving:
             await leaving(user_id)
         now = self._clock()
@@ -197,14 +243,30 @@ class Users:
         await self._database.write(unit)
 
     async def set_status(
-        self, actor: Caller, user_id: str, status: str, *, address: str = ""
+        self,
+        actor: Caller,
+        user_id: str,
+        status: str,
+        *,
+        address: str = "",
+        version: int | None = None,
     ) -> None:
-        """Make an account `active`, `inactive` or `banned`; unless active, its login sessions
-        end. Raises NotFound, Forbidden("user.admin_protected") for administrators."""
+        """Make an account `active`, `inactive` or `banned`; unless active, its login sessions and
+        what runs for it end.
+
+        Raises Unusable("user.status_unknown"), NotFound("user.not_found"),
+        Forbidden("user.own_protected" | "user.admin_protected"), and
+        PreconditionFailed("request.precondition") where it has another version than the one named.
+        """
+        if status not in STATUSES:
+            raise Unusable("user.status_unknown", statuses=", ".join(STATUSES))
+        if user_id == actor.user_id:
+            raise Forbidden("user.own_protected")
         now = self._clock()
 
         def unit() -> Unit[None]:
             user = yield from self._lock(user_id)
+            _require(user, version)
             if user.status == status:
                 return
             if user.role == "admin":
@@ -224,6 +286,13 @@ class Users:
             yield from self._trail.revoke(Revocation(user_id, ended, whole=True))
 
         await self._database.write(unit)
+        if status != "active":
+            for barred in self._barred:
+                await barred(user_id)
+
+    def on_barred(self, barred: Leaving) -> None:
+        """Call `barred` after an account has been made inactive or banned."""
+        self._barred.append(barred)
 
     async def reset_password(self, user_id: str, password: str) -> None:
         """Set a password without the old one, from the command line; all login sessions end.
@@ -316,6 +385,23 @@ def new_user(
         created_at=now,
         updated_at=now,
     )
+
+
+def _require(user: User, version: int | None) -> None:
+    if version not in (None, user.version):
+        raise PreconditionFailed("request.precondition")
+
+
+def add_under_free_name(users: UserStore, user: User) -> Unit[None]:
+    """Add an account whose name nobody chose: where the name is taken, one like it.
+
+    Raises Conflict("user.email_exists").
+    """
+    wished = user.username
+    while (yield from users.has_username(user.username_key)):
+        user.username = f"{wished}-{secrets.token_hex(3)}"
+        user.username_key = folded(user.username)
+    yield from add_unique(users, user)
 
 
 def add_unique(users: UserStore, user: User) -> Unit[None]:

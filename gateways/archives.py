@@ -78,7 +78,7 @@ class Archive:
             raise ArchiveRefused("it is no ZIP archive that can be read") from None
         files = [info for info in infos if _checked(info, bounds)]
         _check_amount(files, length, bounds)
-        _check_names([info.orig_filename for info in infos])
+        check_names([info.orig_filename for info in infos])
         self._infos = {info.orig_filename: info for info in files}
         self.entries: Sequence[Entry] = tuple(
             Entry(info.orig_filename, info.file_size) for info in files
@@ -165,7 +165,7 @@ def _checked(info: zipfile.ZipInfo, bounds: Bounds) -> bool:
         raise ArchiveRefused("it holds a link or a device")
     if is_folder and info.file_size:
         raise ArchiveRefused("a folder of it has content")
-    _check_path(name.removesuffix("/"))
+    check_path(name.removesuffix("/"))
     if not is_folder and name.lower().endswith(_ENDINGS):
         raise ArchiveRefused("it holds another archive")
     if info.file_size > max(SMALL, bounds.ratio * info.compress_size):
@@ -173,7 +173,8 @@ def _checked(info: zipfile.ZipInfo, bounds: Bounds) -> bool:
     return not is_folder
 
 
-def _check_path(path: str) -> None:
+def check_path(path: str) -> None:
+    """A path is one on every system, and leads nowhere else. Raises ArchiveRefused."""
     parts = path.split("/")
     if len(path.encode("utf-8", "surrogatepass")) > PATH_MAX or len(parts) > DEPTH_MAX:
         raise ArchiveRefused("a name in it is too long")
@@ -186,8 +187,9 @@ def _check_path(path: str) -> None:
             raise ArchiveRefused("a name in it has characters that names do not have")
 
 
-def _check_names(names: Sequence[str]) -> None:
-    """No two names that a file system could take for one, and no file that is a folder, too."""
+def check_names(names: Sequence[str]) -> None:
+    """No two names that a file system could take for one, and no file that is a folder, too.
+    Raises ArchiveRefused."""
     taken: set[str] = set()
     files: set[str] = set()
     above: set[str] = set()

@@ -71,8 +71,24 @@ class McpUnreachable(McpError):
     """The server may not be reached, does not answer, or does not speak the protocol."""
 
 
+class McpRefused(McpError):
+    """The operator does not let this server be started or reached."""
+
+
 class McpFailed(McpError):
     """The server answered with an error of the protocol; the text is the server's own."""
+
+
+class A2aError(GatewayError):
+    """An A2A agent did not do what was asked of it."""
+
+
+class A2aUnreachable(A2aError):
+    """The agent may not be reached, does not answer, or does not speak the protocol."""
+
+
+class A2aFailed(A2aError):
+    """The agent answered with an error, or with a task that did not end well."""
 
 
 class MailFailed(GatewayError):
@@ -81,6 +97,14 @@ class MailFailed(GatewayError):
 
 class MailRefused(MailFailed):
     """The mail cannot be sent as it is (an address or a header that breaks RFC 5322)."""
+
+
+class UpstreamUnavailable(GatewayError):
+    """A login provider does not answer, or not as its protocol wants."""
+
+
+class UpstreamUntrusted(GatewayError):
+    """What a login provider sent proves nobody: it refused the code, or its token does not hold."""
 
 
 class SearchUnavailable(GatewayError):

@@ -1,4 +1,5 @@
-"""MCP servers over streamable HTTP and SSE, through the outbound door (purpose `mcp`).
+"""MCP servers over streamable HTTP and SSE, through the outbound door (purpose `mcp`), and over
+stdio, as far as the operator lists their commands (gateways/mcp_stdio.py).
 
 Every use opens a session and ends it: nothing stays connected between two of them. The SDK is
 loaded on first use. It follows redirects within the endpoint's own origin alone, and every
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
-from gateways.errors import McpFailed, McpUnreachable, OutboundError
+from gateways.errors import McpError, McpFailed, McpUnreachable, OutboundError
+from gateways.mcp_stdio import Command, Stdio
 from gateways.outbound import Outbound
 
 if TYPE_CHECKING:
@@ -42,11 +44,13 @@ T = TypeVar("T")
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """Where a server is. `key` is sent as bearer; "" where it asks for none."""
+    """Where a server is. `key` is sent as bearer; "" where it asks for none. `headers` are sent
+    besides, names in lower case."""
 
     protocol: Protocol
     url: str
     key: str = ""
+    headers: Mapping[str, str] = {}
 
     def __repr__(self) -> str:
         return f"Endpoint({self.protocol!r})"
@@ -70,17 +74,23 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class McpClient:
-    """Talks to MCP servers."""
+    """Talks to MCP servers. Without `stdio` none is started."""
 
     def __init__(
-        self, outbound: Outbound, *, list_s: float = LIST_S, call_s: float = CALL_S
+        self,
+        outbound: Outbound,
+        *,
+        stdio: Stdio | None = None,
+        list_s: float = LIST_S,
+        call_s: float = CALL_S,
     ) -> None:
         self._outbound = outbound
+        self._stdio = stdio or Stdio()
         self._list_s = list_s
         self._call_s = call_s
 
-    async def tools(self, endpoint: Endpoint) -> list[Described]:
-        """The tools of a server in its order, at most 200. Raises McpUnreachable."""
+    async def tools(self, endpoint: Endpoint | Command) -> list[Described]:
+        """The tools of a server in its order, at most 200. Raises McpRefused, McpUnreachable."""
 
         async def ask(client: "Client") -> list[Described]:
             found: list[Described] = []
@@ -98,8 +108,10 @@ class McpClient:
 
         return await self._use(endpoint, self._list_s, ask)
 
-    async def call(self, endpoint: Endpoint, name: str, arguments: Mapping[str, Any]) -> Result:
-        """Call a tool, once. Raises McpUnreachable, McpFailed."""
+    async def call(
+        self, endpoint: Endpoint | Command, name: str, arguments: Mapping[str, Any]
+    ) -> Result:
+        """Call a tool, once. Raises McpRefused, McpUnreachable, McpFailed."""
 
         async def ask(client: "Client") -> Result:
             # What a server sends is data: holding it against the server's own output schema would
@@ -110,7 +122,10 @@ class McpClient:
         return await self._use(endpoint, self._call_s, ask)
 
     async def _use(
-        self, endpoint: Endpoint, seconds: float, ask: Callable[["Client"], Awaitable[T]]
+        self,
+        endpoint: Endpoint | Command,
+        seconds: float,
+        ask: Callable[["Client"], Awaitable[T]],
     ) -> T:
         """Open a session, ask, and end it. An answer that is there counts, however the session
         ends."""
@@ -128,7 +143,7 @@ class McpClient:
         return answers[0]
 
     @asynccontextmanager
-    async def _session(self, endpoint: Endpoint) -> AsyncIterator["Client"]:
+    async def _session(self, endpoint: Endpoint | Command) -> AsyncIterator["Client"]:
         from mcp import Client
         from mcp.client.sse import sse_client
         from mcp.client.streamable_http import streamable_http_client
@@ -136,7 +151,13 @@ class McpClient:
         # It logs addresses, which may hold keys, and what servers send.
         logging.getLogger("mcp").setLevel(logging.CRITICAL)
         logging.getLogger("client").setLevel(logging.CRITICAL)
-        headers = {"authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
+        if isinstance(endpoint, Command):
+            async with Client(self._stdio.session(endpoint)) as client:
+                yield client
+            return
+        headers = dict(endpoint.headers)
+        if endpoint.key:
+            headers["authorization"] = f"Bearer {endpoint.key}"
         http = self._outbound.session(
             PURPOSE, headers=headers, timeout=self._call_s, max_bytes=MAX_BYTES
         )
@@ -179,11 +200,13 @@ def _result(answer: "CallToolResult") -> Result:
     return Result("\n".join(parts), structured, bool(answer.is_error))
 
 
-def _told(error: Exception) -> McpUnreachable | McpFailed:
+def _told(error: Exception) -> McpError:
     """The error behind what the SDK's task groups raise, in words that hold no answer's bytes."""
     from mcp import MCPError
 
     for each in _leaves(error):
+        if isinstance(each, McpError):
+            return each
         if isinstance(each, OutboundError):
             return McpUnreachable(str(each))
         if isinstance(each, MCPError):

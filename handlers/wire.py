@@ -4,8 +4,8 @@ Neither names the web framework: the request lane (server/lane) turns these into
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any, BinaryIO
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, BinaryIO, Protocol
 
 import msgspec
 
@@ -104,7 +104,26 @@ class File(msgspec.Struct):
     inline: bool = False
 
 
+class Socket(Protocol):
+    """An open websocket that carries bytes both ways, whatever its subprotocol writes them as.
+
+    The handler of a channel is called before the socket opens, so that it can refuse; what it
+    returns is then called with the socket, and returns when the socket is to close. Both methods
+    raise when the client is gone, which ends it.
+    """
+
+    async def receive(self) -> bytes: ...
+    async def send(self, data: bytes) -> None: ...
+
+
+Carry = Callable[[Socket], Awaitable[None]]
+"""What the handler of a channel returns."""
+
+
 class Redirect(msgspec.Struct):
-    """A redirect to `location` with the status the operation documents."""
+    """A redirect to `location` with the status the operation documents. `session` is as in an
+    Answer; of each of `cookies` the name, the value ("" clears it) and the seconds it lasts."""
 
     location: str
+    session: str = ""
+    cookies: tuple[tuple[str, str, int], ...] = ()

@@ -15,8 +15,12 @@ from server.lane.operation import Around
 from server.lane.shapes import SHAPES
 
 GENERATED = Path(__file__).parent.parent / "generated"
-CONTRACTS = ("sage",)
+CONTRACTS = ("sage", "sandbox")
 """The contracts that are built, in order of precedence at the root of the main port."""
+REPLAYING = {"sage": "chat", "sandbox": "session"}
+"""The handler module of a contract whose `replay` streams a run that a repeated request began."""
+AT_THE_ROOT = {f"/{page}": f"/sandbox/{page}" for page in ("docs", "redoc", "openapi.json")}
+"""Pages that stand at the root of the main port as well (rules, "Routing")."""
 
 
 class Application(ConnexionMiddleware):
@@ -52,13 +56,14 @@ class Application(ConnexionMiddleware):
 def generated_contract(name: str, around: Around) -> Contract:
     """A contract from generated/<name>: its document and its routes."""
     routes = importlib.import_module(f"generated.{name}.routes")
-    chat = importlib.import_module(f"handlers.{name}.chat")
+    replaying = REPLAYING.get(name)
     return Contract(
         name,
         load_document(GENERATED / name),
-        Routes(routes.HANDLERS, routes.ALIASES, routes.BODIES, routes.ENVELOPED),
+        Routes(routes.HANDLERS, routes.ALIASES, routes.BODIES, routes.ENVELOPED, routes.CHANNELS),
         around,
-        chat.replay,
+        importlib.import_module(f"handlers.{name}.{replaying}").replay if replaying else None,
+        websockets=load_document(GENERATED / name, "asyncapi.json"),
     )
 
 
@@ -74,15 +79,18 @@ def build(
 ) -> Application:
     """The whole application. Raises BindingError when handlers and specs do not fit."""
     contracts = {name: generated_contract(name, around) for name in CONTRACTS}
+    made = pages(contracts)
     main = Root(
-        [contracts[n] for n in ("sage", "sandbox", "fleet") if n in contracts], SHAPES["sage"]
+        [contracts[n] for n in ("sage", "sandbox", "fleet") if n in contracts],
+        SHAPES["sage"],
+        {path: made[page] for path, page in AT_THE_ROOT.items() if page in made},
     )
     assistant = Root([contracts[n] for n in ("assistant",) if n in contracts], SHAPES["assistant"])
     dispatch = Dispatch(
         roots={port: main, assistant_port: assistant},
         default_root=main,
         contracts=contracts,
-        pages=pages(contracts),
+        pages=made,
         cors_origins=cors_origins,
         root_path=root_path,
         json_limit=around.json_limit,

@@ -16,17 +16,24 @@ from starlette.types import ASGIApp
 
 from domain.accounts import Accounts, accounts
 from domain.agents import Agents
+from domain.brought_mcp import BroughtMcp
 from domain.caller import Caller
 from domain.drafting import Drafting
 from domain.files import Files
 from domain.identity.destinations import Destinations
 from domain.identity.policy import IdentityPolicy
+from domain.identity.upstream import UpstreamPolicy
+from domain.identity.upstream_providers import read_providers
+from domain.identity.wechat import WeChatPolicy
 from domain.jaeger import JaegerGate
 from domain.knowledge.assembly import assemble as assemble_knowledge
 from domain.mcp import McpServers
 from domain.model_choice import ModelChoices
 from domain.oauth2.clients import read_clients
 from domain.oauth2.server import OAuth2Policy
+from domain.object_checks import ObjectChecks
+from domain.platform.assembly import assemble as assemble_platform
+from domain.platform.skills import PlatformSkills
 from domain.probing import Probing
 from domain.providers import EMBEDDED as EMBEDDED_MODELS
 from domain.providers import Providers
@@ -34,33 +41,45 @@ from domain.quartet import Quartet
 from domain.runs.assembly import Assembled, assemble
 from domain.runs.life import RunPolicy
 from domain.runs.liveness import EMBEDDED as ALONE
+from domain.session_assembly import NAMES as SESSION_TOOLS
+from domain.session_assembly import assemble as assemble_sessions
+from domain.session_assembly import workshop
+from domain.skills import PURPOSE as SKILL_PURPOSE
 from domain.skills import Skills
+from domain.status import Check, Status, remembered
 from domain.toolbox import Toolbox
 from domain.tools import built_in
-from domain.turn import knowledge_tool, skill_tool, workflow_tools
 from domain.turn.images import loader
 from domain.turn.plan import LoopLimits
-from domain.turn.prompt import ASK
+from domain.turn.toolset import NAMES as TURN_TOOLS
 from domain.versions import Versions
 from domain.workspaces import Workspaces
 from gateways.documents.parser import Parser
 from gateways.embedding.embedder import Embedder
-from gateways.github import Releases
+from gateways.embedding.minilm import MiniLM
+from gateways.embedding.openai_compatible import RemoteEmbedder
+from gateways.github import Releases, Trees
 from gateways.mail import Mail, SmtpServer
 from gateways.mcp import McpClient
+from gateways.mcp_stdio import Stdio
 from gateways.models.script import ScriptModel
 from gateways.models.smollm2 import SmolLM2
 from gateways.outbound import Outbound
+from gateways.sandbox.confining import SandboxLimits
+from gateways.sandbox.sandboxes import Sandboxes
 from gateways.search import WebSearch
 from gateways.secretbox import SecretBox, load_keys
 from gateways.webpage import WebPages
+from gateways.wechat import WeChatApp
 from gateways.workflows import JobsPlace, Workflows
 from server import app, metrics, portal
 from server.app import GENERATED, Application
 from server.lane.access import Door
 from server.lane.contract import Contract
+from server.lane.cookies import Cookies
 from server.lane.forms import Limits
 from server.lane.idempotency import Idempotency
+from server.lane.leases import Leases
 from server.lane.operation import Around
 from server.lane.origin import Proxies
 from server.lane.rates import Rates
@@ -80,6 +99,7 @@ from storage.migrating import migrate
 from storage.objects import open_objects
 from storage.opening import open_database
 from storage.providers import ProviderStore
+from storage.redis_answers import redis_answers
 from storage.skill_files import SkillFiles
 from storage.skills import SkillStore
 from storage.vectors import Vectors
@@ -94,12 +114,25 @@ if TYPE_CHECKING:
 logger = logging.getLogger("quartet.server")
 
 DAY_S = 24 * 3600.0
-RESERVED = workflow_tools.NAMES | {ASK, knowledge_tool.NAME, skill_tool.NAME}
-"""Names of tools that runs have beside the built-in ones."""
+SANDBOX_CHECKED_S = 60.0
+"""How long what a sandbox was started to find out is believed."""
+SESSION_COOKIE = "sage_session"
 UNNAMED = "urn:quartet"
 """Who issues tokens where PUBLIC_URL says nothing: the same in every process over one database."""
 OPEN_CHAT_ACCOUNT = "open-chat"
 """An agent that strangers may use is granted to this account."""
+OPEN_CONFIG_ACCOUNT = "open-config"
+OPEN_CONFIG = (
+    "app_config_update_llm",
+    "app_config_update_agent",
+    "app_config_create_mcp_servers",
+    "app_config_delete_mcp_server",
+    "app_config_update_mcp_server_enabled",
+    "app_config_create_a2a_server",
+    "app_config_delete_a2a_server",
+    "app_config_update_a2a_server_enabled",
+)
+"""What `SANDBOX_OPEN_CONFIG` opens; strangers act as the account before."""
 
 
 class Started(msgspec.Struct):
@@ -125,6 +158,20 @@ def policy_of(settings: Settings) -> IdentityPolicy:
     )
 
 
+def wechat_of(settings: Settings) -> WeChatPolicy:
+    """WeChat's application, where its id and secret and the frontend that gets tokens are named."""
+    secret = settings.wechat_app_secret
+    if not (settings.wechat_app_id and secret and settings.wechat_frontend_url):
+        return WeChatPolicy()
+    app = WeChatApp(
+        settings.wechat_app_id,
+        secret.get_secret_value(),
+        settings.wechat_authorize_url,
+        settings.wechat_api_url,
+    )
+    return WeChatPolicy(app, settings.wechat_frontend_url, settings.entry_url)
+
+
 def mail_of(settings: Settings) -> Mail:
     """SMTP when it is configured, else the data directory's outbox."""
     server = None
@@ -138,6 +185,20 @@ def mail_of(settings: Settings) -> Mail:
             starttls=settings.smtp_starttls,
         )
     return Mail(settings.mail_from, settings.data / "outbox", server)
+
+
+def embedder_of(settings: Settings, outbound: Outbound) -> Embedder:
+    """The operator's embedding server where one is named, else the embedded model."""
+    if not settings.embedding_url:
+        return MiniLM()
+    key = settings.embedding_key
+    return RemoteEmbedder(
+        outbound,
+        settings.embedding_url,
+        settings.embedding_model,
+        settings.embedding_dimensions,
+        key.get_secret_value() if key else "",
+    )
 
 
 def wakeups_of(settings: Settings) -> Wakeups:
@@ -173,20 +234,9 @@ def own_origins(settings: Settings) -> frozenset[str]:
     )
 
 
-def session_cookie(settings: Settings) -> tuple[str, Callable[[str], tuple[bytes, bytes]]]:
-    """The cookie's name, and its `Set-Cookie` header for a value; an empty value clears it.
-
-    Over https the name carries `__Host-`: bound to this host and path (RFC 6265bis §4.1.3).
-    """
-    secure = settings.base_url.startswith("https://")
-    name = "__Host-sage_session" if secure else "sage_session"
-    attributes = "Path=/; HttpOnly; SameSite=Lax" + ("; Secure" if secure else "")
-
-    def header(value: str) -> tuple[bytes, bytes]:
-        age = settings.session_ttl_s if value else 0
-        return (b"set-cookie", f"{name}={value}; Max-Age={age}; {attributes}".encode())
-
-    return name, header
+def destinations_of(settings: Settings) -> Destinations:
+    """Where logging in may lead to."""
+    return Destinations(settings.login_next, settings.root_path.rstrip("/"))
 
 
 def configured(value: str) -> bytes:
@@ -222,6 +272,7 @@ async def keep_house(settings: Settings, log: EventLog, known: Accounts, skills:
             await known.identity.purge()
             await known.registration.purge()
             await known.oauth2.purge()
+            await known.upstream.purge()
             await skills.purge()
             if settings.event_retention_days:
                 await log.sweep(time.time() - settings.event_retention_days * DAY_S)
@@ -258,6 +309,11 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
             issuer=settings.oauth_issuer or f"{settings.entry_url}/oauth2",
             root=settings.root_path.rstrip("/"),
         ),
+        providers=read_providers(configured(settings.upstream_providers)),
+        wechat=wechat_of(settings),
+        upstream=UpstreamPolicy(base=settings.entry_url, root=settings.root_path.rstrip("/")),
+        destinations=destinations_of(settings),
+        outbound=outbound,
     )
     password = settings.admin_password
     admin_password = await parts.users.bootstrap_admin(
@@ -268,7 +324,8 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
     await parts.identity.start()
     stack.push_async_callback(parts.identity.close)
 
-    quartet, turning = _quartet(settings, stack, database, log, box, outbound, parts)
+    quartet, turning = _quartet(settings, stack, database, log, box, outbound, parts, key)
+    parts.users.on_barred(quartet.runs.stop_account)
     parts.users.on_leaving(quartet.conversations.erase_all)
     parts.users.on_leaving(quartet.files.erase_all)
     parts.users.on_leaving(quartet.knowledge.bases.erase_all)
@@ -276,7 +333,8 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
     parts.users.on_leaving(quartet.workspaces.erase_user)
     await turning.liveness.launch()
     stack.push_async_callback(turning.liveness.close)
-    await quartet.knowledge.ingestion.launch(alone=settings.embedded)
+    await quartet.knowledge.launch(alone=settings.embedded)
+    quartet.platform.launch()
     idempotency = Idempotency(
         IdempotencyStore(
             database,
@@ -288,7 +346,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
     database.in_background(idempotency.keep_house)
     database.in_background(partial(keep_house, settings, log, parts, quartet.skills))
     proxies = Proxies(settings.trusted_proxies)
-    cookie_name, cookie = session_cookie(settings)
+    cookies = Cookies(secure=settings.base_url.startswith("https://"))
     trusts_header = settings.auth_mode == "trusted_proxy"
     drain = Drain(settings.streams_per_user)
     tracing = tracing_of(settings)
@@ -296,13 +354,15 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
         stack.push_async_callback(tracing.close)
     door = Door(
         parts.identity,
-        cookie_name=cookie_name,
+        cookie_name=cookies.name(SESSION_COOKIE),
         origins=own_origins(settings) | set(settings.cors_origins) - {"*"},
         proxies=proxies,
         proxy_header=settings.trusted_identity_header if trusts_header else "",
         open_to=await _open_to(settings, parts),
         verify_client=parts.oauth2.verify,
     )
+    leases = Leases({"sse": settings.sse_per_user, "ws": settings.ws_per_user}, settings.redis_url)
+    stack.push_async_callback(leases.close)
     around = Around(
         quartet=quartet,
         door=door,
@@ -312,15 +372,19 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
                 "login": settings.login_rate,
                 "send_code": settings.send_code_rate,
                 "chat": settings.chat_rate,
+                "read": settings.read_rate,
+                "write": settings.write_rate,
                 "open_chat": settings.open_chat_rate,
             },
             settings.redis_url,
         ),
+        leases=leases,
         idempotency=idempotency,
         drain=drain,
         json_limit=settings.json_body_max,
         forms=Limits(settings.file_max, settings.files_max),
-        cookie=cookie,
+        cookie=partial(cookies.header, SESSION_COOKIE, age=settings.session_ttl_s),
+        cookies=cookies,
         check_responses=settings.validate_responses,
         trace=tracing.operation if tracing is not None else None,
     )
@@ -351,13 +415,46 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
     )
 
 
+def _services(
+    settings: Settings, known: Accounts, objects: ObjectChecks, sandboxes: Sandboxes
+) -> dict[str, Check]:
+    """What the status of the server is made of."""
+
+    async def running() -> str:
+        return ""
+
+    async def database() -> str:
+        await known.system.check()
+        return ""
+
+    async def object_store() -> str:
+        await objects.ping()
+        return ""
+
+    checks: dict[str, Check] = {
+        "server": running,
+        "sqlite" if settings.embedded else "postgres": database,
+        "minio": object_store,
+        "sandbox": remembered(sandboxes.check, time.monotonic, SANDBOX_CHECKED_S),
+    }
+    if settings.redis_url:
+        checks["redis"] = partial(redis_answers, settings.redis_url)
+    return checks
+
+
 async def _open_to(settings: Settings, known: Accounts) -> dict[str, Caller]:
-    """The operations that `SAGE_OPEN_CHAT` opens, and the account that strangers share there."""
-    if not settings.sage_open_chat:
-        return {}
-    shared = await known.identity.verify_proxy(OPEN_CHAT_ACCOUNT)
-    stranger = msgspec.structs.replace(shared, via="none")
-    return {"chat_create": stranger, "chat_stream": stranger}
+    """The operations that `SAGE_OPEN_CHAT` and `SANDBOX_OPEN_CONFIG` open, and the accounts that
+    strangers share there."""
+    opened: dict[str, Caller] = {}
+    for is_open, account, operations in (
+        (settings.sage_open_chat, OPEN_CHAT_ACCOUNT, ("chat_create", "chat_stream")),
+        (settings.sandbox_open_config, OPEN_CONFIG_ACCOUNT, OPEN_CONFIG),
+    ):
+        if is_open:
+            shared = await known.identity.verify_proxy(account)
+            stranger = msgspec.structs.replace(shared, via="none")
+            opened |= dict.fromkeys(operations, stranger)
+    return opened
 
 
 def _quartet(
@@ -368,6 +465,7 @@ def _quartet(
     box: SecretBox,
     outbound: Outbound,
     known: Accounts,
+    key: bytes,
 ) -> tuple[Quartet, Assembled]:
     """The domain over accounts that stand already, and the parts that its runs are made of."""
     provider_store = ProviderStore(database)
@@ -390,27 +488,43 @@ def _quartet(
         search_key.get_secret_value() if search_key else "",
     )
     tools = built_in(WebPages(outbound), search)
+    mcp_client = McpClient(outbound, stdio=Stdio(settings.mcp_stdio_commands))
+    reserved = tools.names | TURN_TOOLS | SESSION_TOOLS
     mcp = McpServers(
+        database, McpStore(database), log, box, outbound, mcp_client, reserved=reserved
+    )
+    platform = assemble_platform(
         database,
-        McpStore(database),
         log,
-        box,
-        outbound,
-        McpClient(outbound),
-        reserved=tools.names | RESERVED,
+        box=box,
+        outbound=outbound,
+        providers=providers,
+        client=mcp_client,
+        reserved=reserved,
     )
     agents = Agents(
         database, AgentStore(database), provider_store, log, embedded=frozenset(EMBEDDED_MODELS)
     )
+    skill_files = SkillFiles(Path(settings.skills_root_dir or settings.data / "skills"))
     skills = Skills(
         database,
         SkillStore(database),
-        SkillFiles(settings.data / "skills"),
+        skill_files,
         log,
         agents,
         outbound,
     )
-    objects = cache(partial(open_objects, settings.object_store_url, settings.data))
+    installed = PlatformSkills(
+        database,
+        SkillStore(database),
+        skill_files,
+        skills,
+        log,
+        Trees(outbound, settings.github_api_url, SKILL_PURPOSE),
+        roots=settings.skill_source_roots,
+    )
+    bucket = cache(partial(open_objects, settings.object_store_url, settings.data))
+    objects = partial(bucket, "")
     files = Files(
         database,
         FileStore(database),
@@ -418,24 +532,53 @@ def _quartet(
         objects,
         base_url=settings.base_url,
         clock=time.time,
+        workspaces=WorkspaceFiles(settings.data / "workspaces"),
     )
-    workspaces = Workspaces(
-        agents, WorkspaceFiles(settings.data / "workspaces"), base_url=settings.base_url
+    root = settings.data / "workspaces"
+    workspaces = Workspaces(agents, WorkspaceFiles(root), base_url=settings.base_url)
+    sandboxes = Sandboxes(
+        root,
+        SandboxLimits(
+            memory_bytes=settings.sandbox_memory,
+            disk_bytes=settings.sandbox_disk,
+            processes=settings.sandbox_processes,
+            idle_s=settings.sandbox_idle_s,
+        ),
+        network=settings.sandbox_network,
+        most=settings.sandboxes,
+        most_held=settings.sandboxes_per_user,
+    )
+    stack.push_async_callback(sandboxes.close_all)
+    shop = workshop(
+        database,
+        root=root,
+        files=files,
+        sandboxes=sandboxes,
+        platform=platform,
+        skills=installed,
+        skill_files=skill_files,
     )
     agents.on_deleted(workspaces.erase_agent)
     process_id = ALONE if settings.embedded else str(uuid.uuid4())
     place = JobsPlace.beside(settings.data) if settings.embedded else JobsPlace(_jobs_url(settings))
     workflows = Workflows(place, process_id)
-    embedder = Embedder()
+    embedder = embedder_of(settings, outbound)
     stack.push_async_callback(embedder.close)
+    parser = Parser()
+    stack.push_async_callback(parser.close)
     knowledge_store = KnowledgeStore(database)
     knowledge = assemble_knowledge(
         database,
         knowledge_store,
-        Vectors(settings.data / "vectors" / process_id, knowledge_store),
+        Vectors(
+            settings.data / "vectors" / process_id,
+            knowledge_store,
+            embedder=embedder.name,
+            dimensions=embedder.dimensions,
+        ),
         objects=objects,
         workflows=workflows,
-        parser=Parser(),
+        parser=parser,
         embedder=embedder,
     )
     turning = assemble(
@@ -448,6 +591,8 @@ def _quartet(
         retrieval=knowledge.retrieval,
         skills=skills,
         mcp=mcp,
+        brought_mcp=BroughtMcp(box, outbound, mcp_client, reserved=reserved),
+        session_tools=shop.tools,
         workflows=workflows,
         policy=RunPolicy(
             loops=LoopLimits(settings.max_loop_count, settings.max_loop_cap),
@@ -457,28 +602,38 @@ def _quartet(
         ),
         process_id=process_id,
     )
+    sessions = assemble_sessions(database, log, turning=turning, workshop=shop)
+    known.identity.on_revoked(lambda revocation: sessions.wake(revocation.user_id))
+    object_checks = ObjectChecks(bucket, base_url=settings.entry_url, key=key, clock=time.time)
     quartet = Quartet(
         identity=known.identity,
         registration=known.registration,
         users=known.users,
         system=known.system,
+        objects=object_checks,
+        status=Status(_services(settings, known, object_checks, sandboxes), time.monotonic),
         oauth2=known.oauth2,
+        upstream=known.upstream,
+        wechat=known.wechat,
         providers=providers,
         probing=Probing(providers, choices),
         agents=agents,
         drafting=Drafting(choices, built_in=sorted(tools.names)),
         conversations=turning.conversations,
         runs=turning.runs,
+        sessions=sessions,
         usage=turning.usage,
         files=files,
         tools=Toolbox(database, log, tools, mcp),
         mcp=mcp,
+        platform=platform,
         knowledge=knowledge,
         skills=skills,
+        installed=installed,
         workspaces=workspaces,
         jaeger=JaegerGate(
             known.system,
-            Destinations(settings.login_next, settings.root_path.rstrip("/")),
+            destinations_of(settings),
             url=settings.jaeger_url,
             root=settings.root_path.rstrip("/"),
         ),
@@ -511,7 +666,7 @@ def _pages(
         proxies=proxies,
         system=quartet.system,
         oauth2=quartet.oauth2,
-        destinations=Destinations(settings.login_next, root),
+        destinations=destinations_of(settings),
         root=root,
     )
     made = portal.pages(

@@ -1,5 +1,6 @@
 """Which contract answers: by prefix anywhere, by port at the root (design §1, rules "Routing")."""
 
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
@@ -25,12 +26,18 @@ _PREFLIGHT_MAX_AGE_S = 600
 class Root:
     """The contracts that share the root of one port, in order of precedence.
 
-    `shape` frames the error for a path that none of them knows.
+    `shape` frames the error for a path that none of them knows; `pages` are this port's own.
     """
 
-    def __init__(self, contracts: Sequence[Contract], shape: Shape) -> None:
+    def __init__(
+        self,
+        contracts: Sequence[Contract],
+        shape: Shape,
+        pages: Mapping[str, ASGIApp] | None = None,
+    ) -> None:
         self.contracts = tuple(contracts)
         self.shape = shape
+        self.pages = pages or {}
 
     def find(self, method: str, path: bytes) -> list[tuple[Contract, Operation, tuple[str, ...]]]:
         """Every contract's operation at a path; more than one only for register and login."""
@@ -80,24 +87,12 @@ class Dispatch:
         self._json_limit = json_limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        root, raw, path = self._where(scope)
         if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 4404})
+            await self._open(scope, receive, send, root, path)
             return
-        raw = scope.get("raw_path") or quote(scope["path"]).encode()
-        raw = raw.partition(b"?")[0]
-        if self._root_path and raw.startswith(self._root_path + b"/"):
-            raw = raw[len(self._root_path) :]
         if self._cors:
             send = self._allowing(scope, send)
-        server = scope.get("server")
-        root = self._roots.get(server[1], self._default) if server else self._default
-        end = raw.find(b"/", 1)
-        prefix = raw if end < 0 else raw[:end]
-        if prefix in self._alone:
-            root = self._alone[prefix]
-            path = raw[len(prefix) :] or b"/"
-        else:
-            path = raw
         method = scope["method"]
         try:
             found = root.find(method, path)
@@ -113,6 +108,34 @@ class Dispatch:
             await self._choose(scope, receive, send, found)
         else:
             await self._miss(scope, receive, send, root, raw, path)
+
+    def _where(self, scope: Scope) -> tuple[Root, bytes, bytes]:
+        """The contracts that may answer, the path as asked for, and the path in the contract."""
+        raw = scope.get("raw_path") or quote(scope["path"]).encode()
+        raw = raw.partition(b"?")[0]
+        if self._root_path and raw.startswith(self._root_path + b"/"):
+            raw = raw[len(self._root_path) :]
+        server = scope.get("server")
+        root = self._roots.get(server[1], self._default) if server else self._default
+        end = raw.find(b"/", 1)
+        prefix = raw if end < 0 else raw[:end]
+        if prefix in self._alone:
+            return self._alone[prefix], raw, raw[len(prefix) :] or b"/"
+        return root, raw, raw
+
+    async def _open(
+        self, scope: Scope, receive: Receive, send: Send, root: Root, path: bytes
+    ) -> None:
+        """Serve a websocket; a path that has none is refused in the handshake."""
+        for contract in root.contracts:
+            with contextlib.suppress(Undecodable):
+                found = contract.channels.find("WS", path)
+                if found is not None:
+                    channel, captured = found
+                    await channel.serve(scope, receive, send, captured)
+                    return
+        await receive()
+        await send({"type": "websocket.close"})
 
     async def _choose(
         self,
@@ -138,7 +161,7 @@ class Dispatch:
         self, scope: Scope, receive: Receive, send: Send, root: Root, raw: bytes, path: bytes
     ) -> None:
         method = scope["method"]
-        page = self._page(raw)
+        page = root.pages.get(path.decode("latin-1").rstrip("/")) or self._page(raw)
         if page is not None:
             await page(scope, receive, send)
             return

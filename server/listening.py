@@ -87,11 +87,13 @@ class Server(uvicorn.Server):
 
 
 def quiet_cuts() -> None:
-    """A stream that was cut on purpose is no fault: uvicorn would log one each time."""
+    """A stream that was cut on purpose is no fault, nor a websocket that was refused with a body:
+    uvicorn would log one each time."""
 
     class Cuts(logging.Filter):
         def filter(self, record: logging.LogRecord) -> bool:
-            return "without completing response" not in record.getMessage()
+            said = record.getMessage()
+            return "without completing response" not in said and "completing handshake" not in said
 
     logging.getLogger("uvicorn.error").addFilter(Cuts())
 

@@ -49,6 +49,14 @@ _ASKED = (
     "code_challenge",
     "code_challenge_method",
 )
+_FAILURES = {
+    "closed": "upstream.closed",
+    "inactive": "account.inactive",
+    "refused": "upstream.refused",
+    "unavailable": "upstream.unavailable",
+    "untrusted": "upstream.untrusted",
+}
+"""What a login at a provider comes back with (domain.identity.upstream), and its text."""
 _SCOPES = {
     "openid": "know who you are on this server: your account's id, its name and its role",
     "profile": "see your display name and your picture",
@@ -109,8 +117,9 @@ class LoginPages:
         info = await self._system.info()
         upstream = () if visit.given.get("local_only") == "1" else info.upstream
         parts = ["<h1>Log in</h1>"]
-        if visit.given.get("error") == "upstream":
-            parts.append('<p role="alert">That login did not work. Try again.</p>')
+        if error := visit.given.get("error"):
+            said = text(_FAILURES.get(error, "upstream.expired"), "en", {})
+            parts.append(f'<p role="alert">{html.escape(said)}</p>')
         if info.has_local_auth:
             parts.append(self._form(wanted, info.admin_only))
         if upstream:

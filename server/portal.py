@@ -87,6 +87,9 @@ def pages(
             if root
             else Kept(generated / name / "openapi.json", JSON, REVALIDATE).render
         )
+        if (generated / name / "asyncapi.json").exists():
+            kept = Kept(generated / name / "asyncapi.json", JSON, REVALIDATE)
+            made[f"/{name}/asyncapi.json"] = page(kept.render)
     made.update(_assets())
     return made
 
@@ -231,10 +234,12 @@ def _front(
 
 def _card(contract: Contract, root: str) -> str:
     name = contract.name
+    asyncapi = f'<a href="{root}/{name}/asyncapi.json">AsyncAPI JSON</a>'
     return (
         f"<li><h3>{html.escape(name)}</h3><p>{html.escape(TITLES[name])}.</p>"
         f'<p class="at">{len(contract.operations)} operations at <code>{root}/{name}</code></p>'
         f'<p class="links"><a href="{root}/{name}/docs">Swagger UI</a>'
         f'<a href="{root}/{name}/redoc">ReDoc</a>'
-        f'<a href="{root}/{name}/openapi.json">OpenAPI JSON</a></p></li>'
+        f'<a href="{root}/{name}/openapi.json">OpenAPI JSON</a>'
+        f"{asyncapi if contract.websockets else ''}</p></li>"
     )

@@ -13,6 +13,7 @@ import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 HEADERS_TIMEOUT_S = 20.0
 BODY_TIMEOUT_S = 30.0
@@ -163,3 +164,12 @@ def _ended_by_close(app: Any, cycle: RequestResponseCycle) -> Any:
         await app(scope, receive, sending)
 
     return answer
+
+
+class Sockets(WebSocketsSansIOProtocol):
+    """uvicorn's websockets, which it would close with 1012 at once when it stops: ours are cut with
+    the streams, when plain requests have ended, and say 1013 (rules, "Runs, events, cursors")."""
+
+    def shutdown(self) -> None:
+        if not self.handshake_complete:
+            super().shutdown()

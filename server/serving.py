@@ -12,7 +12,7 @@ import uvicorn
 
 from server import listening, observing
 from server.composition import Started, start
-from server.protocol import limited
+from server.protocol import Sockets, limited
 from server.settings import Settings, read_settings
 from storage.lock import Locked
 
@@ -67,6 +67,9 @@ async def _serve(settings: Settings) -> None:
     config = uvicorn.Config(
         logged(started.application),
         http=limited(settings.headers_max),
+        ws=Sockets,
+        ws_max_size=settings.ws_message_max,
+        ws_per_message_deflate=False,
         lifespan="off",
         log_config=None,
         access_log=False,

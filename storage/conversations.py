@@ -28,12 +28,18 @@ from storage.schema import conversations, messages, runs, shares
 
 Sort = Literal["date", "title", "messages"]
 
+SAID = frozenset({"user_input", "assistant_text", "stage_summary"})
+"""Types of messages that somebody said to somebody."""
+LATEST_MAX = 500
+"""Characters of a message that its session's row repeats."""
+
 
 class Conversation(msgspec.Struct, frozen=True):
     """A row of `conversations`, in table order. Times are UTC seconds since the epoch.
 
     `session_id` is the client's name for it, unique for its owner; `user_count` and `agent_count`
-    count the messages of the roles user and assistant.
+    count the messages of the roles user and assistant. `latest_message` begins what was said last;
+    `unread` counts what runs have said while nobody attended, which is until `attended_until`.
     """
 
     id: str
@@ -46,6 +52,10 @@ class Conversation(msgspec.Struct, frozen=True):
     user_count: int
     agent_count: int
     latest_run_id: str | None
+    latest_message: str
+    latest_message_at: float | None
+    unread: int
+    attended_until: float
     created_at: float
     updated_at: float
     version: int
@@ -53,13 +63,15 @@ class Conversation(msgspec.Struct, frozen=True):
 
 class Message(msgspec.Struct, frozen=True):
     """A row of `messages`, in table order. `text` is what the message says in words; `content`
-    holds the parts of a multimodal message and is None where `text` is all there is."""
+    holds the parts of a multimodal message and is None where `text` is all there is. `task_id`
+    names the task in which a sub-agent said it, and is None for all else."""
 
     id: str
     conversation_id: str
     position: int
     message_id: str
     run_id: str | None
+    task_id: str | None
     role: str
     type: str
     text: str | None
@@ -84,6 +96,7 @@ class NewMessage(msgspec.Struct, frozen=True, kw_only=True):
     tool_call_id: str | None = None
     agent_name: str | None = None
     run_id: str | None = None
+    task_id: str | None = None
     details: dict[str, Any] | None = None
 
     def says_what(self, kept: Message) -> bool:
@@ -112,6 +125,18 @@ class Shared(Conversation, frozen=True):
     share_id: str | None
 
 
+class SessionRow(msgspec.Struct, frozen=True, gc=False):
+    """A conversation as the list of sessions shows it; `state` is its latest run's."""
+
+    id: str
+    title: str
+    latest_message: str
+    latest_message_at: float | None
+    unread: int
+    state: str | None
+    run_id: str | None = None
+
+
 class _Counted(Conversation, frozen=True):
     total: int
 
@@ -131,7 +156,8 @@ _BY_SESSION = and_(
 _BY_ID = and_(
     conversations.c.owner_id == bindparam("owner"), conversations.c.id == bindparam("key")
 )
-_SAID = messages.c.role.in_((literal("user"), literal("assistant")))
+_OWN = messages.c.task_id.is_(None)
+_SAID = and_(messages.c.role.in_((literal("user"), literal("assistant"))), _OWN)
 
 FIND = Statement(
     select(conversations)
@@ -194,9 +220,33 @@ COUNT_UP = Statement(
         message_count=conversations.c.message_count + bindparam("all_new"),
         user_count=conversations.c.user_count + bindparam("user_new"),
         agent_count=conversations.c.agent_count + bindparam("agent_new"),
+        latest_message=bindparam("said"),
+        latest_message_at=bindparam("said_at"),
+        unread=conversations.c.unread + bindparam("unseen"),
         updated_at=bindparam("now"),
         version=conversations.c.version + 1,
     )
+)
+ATTEND = Statement(update(conversations).where(_OF).values(attended_until=bindparam("until")))
+CLEAR_UNREAD = Statement(
+    update(conversations)
+    .where(_OF, conversations.c.unread > 0)
+    .values(unread=0, version=conversations.c.version + 1)
+)
+SESSIONS = Statement(
+    select(
+        conversations.c.id,
+        conversations.c.title,
+        conversations.c.latest_message,
+        conversations.c.latest_message_at,
+        conversations.c.unread,
+        # Not a join: PostgreSQL would rather read all runs of all accounts.
+        select(runs.c.state).where(runs.c.id == conversations.c.latest_run_id).scalar_subquery(),
+        conversations.c.latest_run_id,
+    )
+    .where(conversations.c.owner_id == bindparam("owner"))
+    .order_by(conversations.c.updated_at.desc(), conversations.c.id.desc()),
+    into=SessionRow,
 )
 DELETE = Statement(delete(conversations).where(_OF))
 RUNS = Statement(
@@ -216,7 +266,12 @@ INSERT_MESSAGE = Statement(insert(messages))
 _MESSAGES = select(messages).where(messages.c.conversation_id == bindparam("conversation_id"))
 MESSAGES = Statement(_MESSAGES.order_by(messages.c.position), into=Message)
 LATEST_MESSAGES = Statement(
-    _MESSAGES.order_by(messages.c.position.desc()).limit(bindparam("limit")), into=Message
+    _MESSAGES.where(_OWN).order_by(messages.c.position.desc()).limit(bindparam("limit")),
+    into=Message,
+)
+TASK_MESSAGES = Statement(
+    _MESSAGES.where(messages.c.run_id == bindparam("run_id"), ~_OWN).order_by(messages.c.position),
+    into=Message,
 )
 SAID_MESSAGES = Statement(
     _MESSAGES.where(_SAID, messages.c.text.is_not(None), messages.c.text != literal("")).order_by(
@@ -314,6 +369,25 @@ def _like(words: str) -> str:
     return f"%{escaped}%"
 
 
+def _latest(row: Conversation, added: Sequence[NewMessage], now: float) -> dict[str, Any]:
+    """What a session's row tells of the messages that it gains."""
+    said = [
+        message
+        for message in added
+        if message.type in SAID and message.text and message.task_id is None
+    ]
+    finished = sum(
+        message.role == "assistant" and message.run_id is not None
+        for message in said
+        if not (message.details or {}).get("unfinished")
+    )
+    return {
+        "said": (said[-1].text or "")[:LATEST_MAX] if said else row.latest_message,
+        "said_at": now if said else row.latest_message_at,
+        "unseen": 0 if now < row.attended_until else finished,
+    }
+
+
 IDS = Statement(
     select(conversations.c.id)
     .where(conversations.c.owner_id == bindparam("owner"))
@@ -387,21 +461,36 @@ class ConversationStore:
         rows = await self._database.read(IDS(owner=owner, limit=limit))
         return [conversation_id for (conversation_id,) in rows]
 
+    async def sessions(self, owner: str) -> list[SessionRow]:
+        """Every conversation of an account, the one that changed last first."""
+        return await self._database.scan(SESSIONS(owner=owner))
+
+    async def by_id(self, conversation_id: str) -> Conversation | None:
+        """The conversation of that id, whoever owns it."""
+        return await self._database.read_one(GET(conversation_id=conversation_id))
+
     async def messages(self, conversation_id: str) -> list[Message]:
         """Every message, in order."""
         return await self._database.scan(MESSAGES(conversation_id=conversation_id))
 
     async def said(self, conversation_id: str) -> list[Message]:
-        """The messages of users and assistants that say something in words, in order."""
+        """The messages of users and assistants that say something in words, in order; what
+        sub-agents said among themselves is no part of it."""
         return await self._database.scan(SAID_MESSAGES(conversation_id=conversation_id))
 
     async def history(self, conversation_id: str, limit: int) -> list[Message]:
-        """The latest `limit` messages, in order."""
+        """The latest `limit` messages, in order; without those of sub-agents."""
         rows = await self._database.read(
             LATEST_MESSAGES(conversation_id=conversation_id, limit=limit)
         )
         rows.reverse()
         return rows
+
+    async def of_tasks(self, conversation_id: str, run_id: str) -> list[Message]:
+        """What a run's sub-agents said, in order."""
+        return await self._database.scan(
+            TASK_MESSAGES(conversation_id=conversation_id, run_id=run_id)
+        )
 
     # --- units ----------------------------------------------------------------------------
 
@@ -458,6 +547,10 @@ class ConversationStore:
             user_count=0,
             agent_count=0,
             latest_run_id=None,
+            latest_message="",
+            latest_message_at=None,
+            unread=0,
+            attended_until=0.0,
             created_at=now,
             updated_at=now,
             version=1,
@@ -514,6 +607,7 @@ class ConversationStore:
                 all_new=len(values),
                 user_new=sum(message.role == "user" for message in added.values()),
                 agent_new=sum(message.role == "assistant" for message in added.values()),
+                **_latest(locked[0], list(added.values()), now),
                 now=now,
             )
         return list(added.values())
@@ -544,6 +638,14 @@ class ConversationStore:
             raise NoSuchRow("conversation")
         row: Conversation = rows[0]
         return row
+
+    def attend(self, conversation_id: str, until: float) -> Unit[None]:
+        """Somebody reads along until then: what runs say counts as seen."""
+        yield ATTEND(conversation_id=conversation_id, until=until)
+
+    def clear_unread(self, conversation_id: str) -> Unit[bool]:
+        """Count everything as seen; whether anything was not."""
+        return bool((yield CLEAR_UNREAD(conversation_id=conversation_id)))
 
     def delete(self, conversation_id: str) -> Unit[list[str]]:
         """Remove it with its messages, shares and runs; returns the ids of those runs, whose

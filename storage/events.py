@@ -30,6 +30,7 @@ from storage.records import (
     INSERT,
     LAST_LINE,
     READ,
+    READ_CONVERSATION,
     STREAMS_AFTER,
     CutOff,
     Event,
@@ -143,6 +144,14 @@ class EventLog:
         """At most `limit` records behind record `after_seq`, in order."""
         found: list[Record] = await self._database.read(
             READ(stream=stream, after=after_seq, limit=limit)
+        )
+        return found
+
+    async def read_conversation(self, conversation_id: str) -> list[Record]:
+        """The records of a conversation's runs, in order; without the pieces of messages where the
+        run has ended, whose whole texts are there."""
+        found: list[Record] = await self._database.scan(
+            READ_CONVERSATION(conversation_id=conversation_id)
         )
         return found
 

@@ -4,6 +4,9 @@ A chunk is kept with its words for the full text index and with its vector. All 
 document are replaced in one unit, under the lock of the base's row: numbers of chunks therefore
 grow in the order of their commits within a base, and whoever has read up to a number has missed
 nothing (storage/vectors.py).
+
+Vectors of different embedders do not compare. Each chunk says which one made its vector, and
+vectors are read of one embedder alone.
 """
 
 import time
@@ -22,6 +25,7 @@ from sqlalchemy import (
     case,
     cast,
     delete,
+    exists,
     func,
     insert,
     or_,
@@ -44,7 +48,8 @@ Kind = Literal["file", "qa", "eml"]
 
 class Base(msgspec.Struct, frozen=True):
     """A row of `knowledge_bases`, in table order. `edition` grows with every change of its chunks;
-    `erased` is the edition at which chunks last went away."""
+    `erased` is the edition at which chunks, or their vectors, last went away. `embedder` made all
+    of its vectors, "" where several may have; `rebuild` counts how often they were made anew."""
 
     id: str
     owner_id: str
@@ -54,6 +59,8 @@ class Base(msgspec.Struct, frozen=True):
     setting: dict[str, Any]
     edition: int
     erased: int
+    embedder: str
+    rebuild: int
     created_at: float
     updated_at: float
 
@@ -91,6 +98,13 @@ class Chunk(msgspec.Struct, frozen=True):
     document_id: str
     document: str
     position: int
+    content: str
+
+
+class Unread(msgspec.Struct, frozen=True):
+    """A chunk whose vector another embedder has made."""
+
+    number: int
     content: str
 
 
@@ -176,8 +190,8 @@ def _numbers(dialect: str) -> Any:
     if dialect == "sqlite":
         return members("numbers", dialect)
     array = cast(cast(bindparam("numbers", type_=Json), Text), JSON)
-    found = func.json_array_elements_text(array).column_valued("number")
-    return select(cast(found, BigInteger))
+    found = func.json_array_elements_text(array).table_valued("value")
+    return select(cast(found.c.value, BigInteger))
 
 
 _LIVE = documents.c.state.in_(("waiting", "processing"))
@@ -217,6 +231,27 @@ CHANGE = Statement(
             else_=bases.c.erased,
         ),
     )
+)
+UNMARK = Statement(
+    update(bases)
+    .where(bases.c.id == bindparam("base_id"), bases.c.embedder != bindparam("by"))
+    .values(embedder="")
+)
+MARK = Statement(
+    update(bases)
+    .where(
+        bases.c.id == bindparam("base_id"),
+        ~exists().where(
+            chunks.c.base_id == bindparam("base_id"), chunks.c.embedder != bindparam("by")
+        ),
+    )
+    .values(embedder=bindparam("by"))
+)
+OUTDATED = Statement(select(bases.c.id, bases.c.rebuild).where(bases.c.embedder != bindparam("by")))
+REBUILD_AGAIN = Statement(
+    update(bases)
+    .where(bases.c.id == bindparam("base_id"), bases.c.rebuild == bindparam("seen"))
+    .values(rebuild=bases.c.rebuild + 1)
 )
 EDITION = Statement(
     select(bases.c.edition, bases.c.erased).where(bases.c.id == bindparam("base_id"))
@@ -323,9 +358,29 @@ INSERT_WORDS = Statement(
 )
 VECTORS = Statement(
     select(chunks.c.number, chunks.c.vector)
-    .where(chunks.c.base_id == bindparam("base_id"), chunks.c.number > bindparam("after"))
+    .where(
+        chunks.c.base_id == bindparam("base_id"),
+        chunks.c.number > bindparam("after"),
+        chunks.c.embedder == bindparam("by"),
+    )
     .order_by(chunks.c.number)
     .limit(bindparam("limit", type_=Integer))
+)
+UNREAD = Statement(
+    select(chunks.c.number, chunks.c.content)
+    .where(
+        chunks.c.base_id == bindparam("base_id"),
+        chunks.c.number > bindparam("after"),
+        chunks.c.embedder != bindparam("by"),
+    )
+    .order_by(chunks.c.number)
+    .limit(bindparam("limit", type_=Integer)),
+    into=Unread,
+)
+REPLACE_VECTOR = Statement(
+    update(chunks)
+    .where(chunks.c.number == bindparam("at"))
+    .values(vector=bindparam("made"), embedder=bindparam("by"))
 )
 BY_WORDS = Statement(
     {
@@ -400,8 +455,22 @@ class KnowledgeStore:
         row = await self._database.read_one(EDITION(base_id=base_id))
         return None if row is None else (row[0], row[1])
 
+    async def outdated(self, embedder: str) -> list[tuple[str, int]]:
+        """The bases with vectors that another embedder may have made, and how often they were
+        made anew."""
+        rows = await self._database.scan(OUTDATED(by=embedder))
+        return [(row[0], row[1]) for row in rows]
+
     def create(
-        self, owner: str, base_id: str, name: str, type_: str, intro: str, setting: dict[str, Any]
+        self,
+        owner: str,
+        base_id: str,
+        name: str,
+        type_: str,
+        intro: str,
+        setting: dict[str, Any],
+        *,
+        embedder: str,
     ) -> Unit[None]:
         now = time.time()
         yield INSERT(
@@ -413,6 +482,8 @@ class KnowledgeStore:
             setting=setting,
             edition=0,
             erased=0,
+            embedder=embedder,
+            rebuild=0,
             created_at=now,
             updated_at=now,
         )
@@ -523,9 +594,11 @@ class KnowledgeStore:
         rows = yield BEGIN(document_id=document_id, number=attempt, now=time.time())
         return rows[0] if rows else None
 
-    def succeed(self, document: Document, pieces: Sequence[Words]) -> Unit[bool]:
-        """Replace all chunks of a document, unless the attempt is over. Raises NoSuchRow."""
+    def succeed(self, document: Document, pieces: Sequence[Words], *, embedder: str) -> Unit[bool]:
+        """Replace all chunks of a document, unless the attempt is over. `embedder` has made their
+        vectors. Raises NoSuchRow."""
         yield from self._change(document.base_id, erases=document.chunks > 0)
+        yield UNMARK(base_id=document.base_id, by=embedder)
         ended = yield END(
             document_id=document.id,
             number=document.attempt,
@@ -546,6 +619,7 @@ class KnowledgeStore:
                         "position": position,
                         "content": piece.content,
                         "vector": piece.vector,
+                        "embedder": embedder,
                     }
                     for position, piece in enumerate(pieces)
                 ]
@@ -574,11 +648,41 @@ class KnowledgeStore:
         )
         return bool(ended)
 
+    # --- another embedder -----------------------------------------------------------------------
+
+    async def unread(self, base_id: str, embedder: str, after: int, limit: int) -> list[Unread]:
+        """A base's chunks behind a number that this embedder has not read, in their order."""
+        return await self._database.scan(
+            UNREAD(base_id=base_id, by=embedder, after=after, limit=limit)
+        )
+
+    def replace_vectors(self, vectors: Mapping[int, bytes], embedder: str) -> Unit[None]:
+        """Give chunks, by their numbers, the vectors of another embedder. Those that are gone are
+        left out. Nobody finds them by these before `rebuilt`."""
+        yield REPLACE_VECTOR.many(
+            [{"at": number, "made": vector, "by": embedder} for number, vector in vectors.items()]
+        )
+
+    def rebuilt(self, base_id: str, embedder: str) -> Unit[bool]:
+        """Note that all vectors of a base are this embedder's; False where some are not. Raises
+        NoSuchRow."""
+        yield from self._change(base_id, erases=True)
+        return bool((yield MARK(base_id=base_id, by=embedder)))
+
+    def rebuild_again(self, base_id: str, seen: int) -> Unit[bool]:
+        """Count another rebuilding; False where somebody else has."""
+        return bool((yield REBUILD_AGAIN(base_id=base_id, seen=seen)))
+
     # --- retrieval ------------------------------------------------------------------------------
 
-    async def vectors(self, base_id: str, after: int, limit: int) -> list[tuple[int, bytes]]:
-        """Vectors of a base's chunks behind a number, in the order of their numbers."""
-        return await self._database.scan(VECTORS(base_id=base_id, after=after, limit=limit))
+    async def vectors(
+        self, base_id: str, embedder: str, after: int, limit: int
+    ) -> list[tuple[int, bytes]]:
+        """Vectors of a base's chunks behind a number that this embedder has made, in the order of
+        their numbers."""
+        return await self._database.scan(
+            VECTORS(base_id=base_id, by=embedder, after=after, limit=limit)
+        )
 
     async def by_words(self, base_id: str, words: Sequence[str], limit: int) -> list[int]:
         """Numbers of the chunks that have some of the words, the best first."""

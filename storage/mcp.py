@@ -1,17 +1,20 @@
-"""Rows of MCP servers and of the tools that each had when it was last asked."""
+"""Rows of MCP servers and of the tools that each had when it was last asked.
+
+A server is an account's (`owner_id`), or the platform's, where `owner_id` is null.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import Select, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import Select, and_, bindparam, delete, false, func, insert, select, true, update
 
 from storage.database import Database, NoSuchRow, Statement, Unit
 from storage.schema import mcp_servers, mcp_tools
 
 
 class McpServer(msgspec.Struct, frozen=True):
-    """A row of `mcp_servers`, in table order. Times are UTC seconds since the epoch.
+    """An account's row of `mcp_servers`, in table order. Times are UTC seconds since the epoch.
 
     `api_key_sealed` and `api_key_hint` (the last four characters) are "" where there is no key.
     `disabled`: it did not answer when it was last asked, and its tools are not offered.
@@ -29,12 +32,33 @@ class McpServer(msgspec.Struct, frozen=True):
     refreshed_at: float
 
 
+class PlatformServer(msgspec.Struct, frozen=True):
+    """A row of `mcp_servers` that is the platform's.
+
+    `config_sealed` holds its whole configuration. `enabled` is the administrators' word; `error`
+    says why it could not be asked for its tools, "" where it could or was not asked yet, and
+    `refreshed_at` is 0 until it was. A server with an error offers no tools.
+    """
+
+    id: str
+    name: str
+    protocol: Literal["stdio", "sse", "streamable_http"]
+    url: str
+    created_at: float
+    refreshed_at: float
+    enabled: bool
+    description: str
+    config_sealed: str
+    error: str
+
+
 class McpTool(msgspec.Struct, frozen=True):
-    """A tool of a server. `name` is what it is called here, unique for its owner; `remote_name`
-    what its server calls it. `parameters` is JSON Schema."""
+    """A tool of a server. `name` is what it is called here, unique for its owner and, of the
+    platform's tools, among those (`owner_id` None); `remote_name` what its server calls it.
+    `parameters` is JSON Schema."""
 
     server_id: str
-    owner_id: str
+    owner_id: str | None
     position: int
     name: str
     remote_name: str
@@ -48,6 +72,10 @@ class OfferedTool(McpTool, frozen=True):
     server_name: str
 
 
+_ACCOUNTS = tuple(mcp_servers.c[name] for name in McpServer.__struct_fields__)
+_PLATFORMS = tuple(mcp_servers.c[name] for name in PlatformServer.__struct_fields__)
+_OF_ACCOUNTS = mcp_servers.c.owner_id.is_not(None)
+_OF_PLATFORM = mcp_servers.c.owner_id.is_(None)
 _OWN = and_(
     mcp_servers.c.owner_id == bindparam("owner"), mcp_servers.c.name == bindparam("server_name")
 )
@@ -55,43 +83,51 @@ _OLDEST_FIRST = (mcp_servers.c.created_at, mcp_servers.c.id)
 _OFFERED: Select[Any] = (
     select(mcp_tools, mcp_servers.c.name)
     .join(mcp_servers, mcp_servers.c.id == mcp_tools.c.server_id)
-    .where(mcp_servers.c.disabled.is_(False))
+    .where(mcp_servers.c.disabled.is_(False), mcp_servers.c.enabled)
 )
 _IN_ORDER = (*_OLDEST_FIRST, mcp_tools.c.position)
 
 FIND = Statement(
-    select(mcp_servers).where(mcp_servers.c.id == bindparam("server_id")), into=McpServer
-)
-LOCK = Statement(
-    select(mcp_servers).where(mcp_servers.c.id == bindparam("server_id")).with_for_update(),
+    select(*_ACCOUNTS).where(_OF_ACCOUNTS, mcp_servers.c.id == bindparam("server_id")),
     into=McpServer,
 )
-FIND_OWN = Statement(select(mcp_servers).where(_OWN), into=McpServer)
+LOCK = Statement(
+    select(*_ACCOUNTS)
+    .where(_OF_ACCOUNTS, mcp_servers.c.id == bindparam("server_id"))
+    .with_for_update(),
+    into=McpServer,
+)
+FIND_OWN = Statement(select(*_ACCOUNTS).where(_OWN), into=McpServer)
 FIND_NAMED = Statement(
-    select(mcp_servers)
-    .where(mcp_servers.c.name == bindparam("server_name"))
+    select(*_ACCOUNTS)
+    .where(_OF_ACCOUNTS, mcp_servers.c.name == bindparam("server_name"))
     .order_by(*_OLDEST_FIRST)
     .limit(2),
     into=McpServer,
 )
 LIST_OWN = Statement(
-    select(mcp_servers)
-    .where(mcp_servers.c.owner_id == bindparam("owner"))
-    .order_by(*_OLDEST_FIRST),
+    select(*_ACCOUNTS).where(mcp_servers.c.owner_id == bindparam("owner")).order_by(*_OLDEST_FIRST),
     into=McpServer,
 )
-LIST_ALL = Statement(select(mcp_servers).order_by(*_OLDEST_FIRST), into=McpServer)
+LIST_ALL = Statement(
+    select(*_ACCOUNTS).where(_OF_ACCOUNTS).order_by(*_OLDEST_FIRST), into=McpServer
+)
 COUNT = Statement(
     select(func.count())
     .select_from(mcp_servers)
     .where(mcp_servers.c.owner_id == bindparam("owner"))
 )
-INSERT = Statement(insert(mcp_servers))
+INSERT = Statement(
+    insert(mcp_servers).values(
+        {name: bindparam(name) for name in McpServer.__struct_fields__}
+        | {"enabled": true(), "description": "", "config_sealed": "", "error": ""}
+    )
+)
 REFRESHED = Statement(
     update(mcp_servers)
     .where(mcp_servers.c.id == bindparam("server_id"))
     .values(disabled=bindparam("is_disabled"), refreshed_at=bindparam("now"))
-    .returning(mcp_servers),
+    .returning(*_ACCOUNTS),
     into=McpServer,
 )
 DELETE = Statement(
@@ -103,7 +139,7 @@ TOOLS_OWN = Statement(
     _OFFERED.where(mcp_tools.c.owner_id == bindparam("owner")).order_by(*_IN_ORDER),
     into=OfferedTool,
 )
-TOOLS_ALL = Statement(_OFFERED.order_by(*_IN_ORDER), into=OfferedTool)
+TOOLS_ALL = Statement(_OFFERED.where(_OF_ACCOUNTS).order_by(*_IN_ORDER), into=OfferedTool)
 TOOLS_NAMED = Statement(
     _OFFERED.where(
         mcp_tools.c.owner_id == bindparam("owner"),
@@ -116,16 +152,77 @@ NAMES = Statement(
         mcp_tools.c.owner_id == bindparam("owner")
     )
 )
+
+LIST_PLATFORM = Statement(
+    select(*_PLATFORMS).where(_OF_PLATFORM).order_by(*_OLDEST_FIRST), into=PlatformServer
+)
+FIND_PLATFORM = Statement(
+    select(*_PLATFORMS).where(_OF_PLATFORM, mcp_servers.c.id == bindparam("server_id")),
+    into=PlatformServer,
+)
+FIND_PLATFORM_NAMED = Statement(
+    select(*_PLATFORMS).where(_OF_PLATFORM, mcp_servers.c.name == bindparam("server_name")),
+    into=PlatformServer,
+)
+LOCK_PLATFORM = Statement(
+    select(*_PLATFORMS)
+    .where(_OF_PLATFORM, mcp_servers.c.id == bindparam("server_id"))
+    .with_for_update(),
+    into=PlatformServer,
+)
+LOCK_PLATFORM_NAMED = Statement(
+    select(*_PLATFORMS)
+    .where(_OF_PLATFORM, mcp_servers.c.name == bindparam("server_name"))
+    .with_for_update(),
+    into=PlatformServer,
+)
+COUNT_PLATFORM = Statement(select(func.count()).select_from(mcp_servers).where(_OF_PLATFORM))
+INSERT_PLATFORM = Statement(
+    insert(mcp_servers).values(
+        {name: bindparam(name) for name in PlatformServer.__struct_fields__}
+        | {"owner_id": None, "api_key_sealed": "", "api_key_hint": "", "disabled": false()}
+    )
+)
+UPDATE_PLATFORM = Statement(
+    update(mcp_servers)
+    .where(_OF_PLATFORM, mcp_servers.c.id == bindparam("server_id"))
+    .values(
+        {
+            name: bindparam(name)
+            for name in PlatformServer.__struct_fields__
+            if name not in ("id", "name", "created_at")
+        }
+    )
+)
+DELETE_PLATFORM = Statement(
+    delete(mcp_servers).where(_OF_PLATFORM, mcp_servers.c.id == bindparam("server_id"))
+)
+TOOLS_PLATFORM = Statement(
+    select(mcp_tools, mcp_servers.c.name)
+    .join(mcp_servers, mcp_servers.c.id == mcp_tools.c.server_id)
+    .where(_OF_PLATFORM)
+    .order_by(*_IN_ORDER),
+    into=OfferedTool,
+)
+NAMES_PLATFORM = Statement(
+    select(mcp_tools.c.server_id, mcp_tools.c.remote_name, mcp_tools.c.name).where(
+        mcp_tools.c.owner_id.is_(None)
+    )
+)
+
 CLEAR = Statement(delete(mcp_tools).where(mcp_tools.c.server_id == bindparam("of_server")))
 INSERT_TOOL = Statement(insert(mcp_tools))
 
 
 class McpStore:
     """MCP servers and their tools over a Database, the oldest server first, tools in their
-    server's order. Tools of disabled servers are not listed.
+    server's order. Tools of an account's disabled servers are not listed. What is not called the
+    platform's is an account's.
 
     Units raise NoSuchRow("mcp_server") where the owner has no such server,
-    Duplicate("uq_mcp_servers_owner_name") and Duplicate("uq_mcp_tools_owner_name").
+    Duplicate("uq_mcp_servers_owner_name") and Duplicate("uq_mcp_tools_owner_name"), for the
+    platform's Duplicate("uq_mcp_servers_platform_name") and
+    Duplicate("uq_mcp_tools_platform_name").
     """
 
     def __init__(self, database: Database) -> None:
@@ -171,10 +268,10 @@ class McpStore:
         rows = yield LOCK(server_id=server_id)
         return rows[0] if rows else None
 
-    def names(self, owner: str) -> Unit[Mapping[tuple[str, str], str]]:
-        """What the owner's tools are called, by server and the server's own name, those of
-        disabled servers too."""
-        rows = yield NAMES(owner=owner)
+    def names(self, owner: str | None) -> Unit[Mapping[tuple[str, str], str]]:
+        """What the owner's tools (None: the platform's) are called, by server and the server's own
+        name, those of disabled servers too."""
+        rows = yield NAMES_PLATFORM() if owner is None else NAMES(owner=owner)
         return {(server_id, remote): name for server_id, remote, name in rows}
 
     def refreshed(self, server_id: str, *, disabled: bool, now: float) -> Unit[McpServer]:
@@ -194,4 +291,50 @@ class McpStore:
     def delete(self, owner: str, server_id: str) -> Unit[None]:
         """Its tools go with it."""
         if not (yield DELETE(owner=owner, server_id=server_id)):
+            raise NoSuchRow("mcp_server")
+
+    # --- the platform's -------------------------------------------------------------------
+
+    async def list_platform(self) -> Sequence[PlatformServer]:
+        return await self._database.read(LIST_PLATFORM())
+
+    async def get_platform(self, server_id: str) -> PlatformServer | None:
+        return await self._database.read_one(FIND_PLATFORM(server_id=server_id))
+
+    async def find_platform(self, name: str) -> PlatformServer | None:
+        return await self._database.read_one(FIND_PLATFORM_NAMED(server_name=name))
+
+    async def tools_platform(self) -> Sequence[OfferedTool]:
+        """The tools of all the platform's servers, those of switched-off ones too."""
+        return await self._database.scan(TOOLS_PLATFORM())
+
+    def count_platform(self) -> Unit[int]:
+        rows = yield COUNT_PLATFORM()
+        count: int = rows[0][0]
+        return count
+
+    def lock_platform(self, server_id: str) -> Unit[PlatformServer | None]:
+        """A server of the platform, locked until the unit ends."""
+        rows = yield LOCK_PLATFORM(server_id=server_id)
+        return rows[0] if rows else None
+
+    def lock_platform_named(self, name: str) -> Unit[PlatformServer | None]:
+        """As `lock_platform`, by its name."""
+        rows = yield LOCK_PLATFORM_NAMED(server_name=name)
+        return rows[0] if rows else None
+
+    def insert_platform(self, server: PlatformServer) -> Unit[None]:
+        yield INSERT_PLATFORM(**msgspec.structs.asdict(server))
+
+    def update_platform(self, server: PlatformServer) -> Unit[None]:
+        """Everything but its name and when it was made."""
+        fields = msgspec.structs.asdict(server)
+        server_id = fields.pop("id")
+        del fields["name"], fields["created_at"]
+        if not (yield UPDATE_PLATFORM(server_id=server_id, **fields)):
+            raise NoSuchRow("mcp_server")
+
+    def delete_platform(self, server_id: str) -> Unit[None]:
+        """Its tools go with it."""
+        if not (yield DELETE_PLATFORM(server_id=server_id)):
             raise NoSuchRow("mcp_server")

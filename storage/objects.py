@@ -20,18 +20,25 @@ import msgspec
 from storage.database import StorageError, StorageFull, StorageUnavailable
 
 CHUNK = 256 * 1024
+DIRECTORY = "objects"
+"""The folder of the data directory that stands for a bucket."""
 PRESIGNED_MAX_S = 3600
 """A presigned URL lives an hour at most."""
 
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}(?:/[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}){0,7}")
 _OUT_OF_SPACE = re.compile(r"os error (?:27|28|122)\b|InsufficientStorage|507 ")
 """EFBIG, ENOSPC, EDQUOT, and HTTP 507."""
+_NO_BUCKET = re.compile(r"NoSuchBucket|404 Not Found")
 
 Content = bytes | Path | AsyncIterator[bytes]
 
 
 class NoSuchObject(StorageError):
     """Nothing is stored under the key."""
+
+
+class NoSuchBucket(StorageError):
+    """There is no bucket of this name."""
 
 
 class ObjectExists(StorageError):
@@ -51,6 +58,22 @@ class ObjectInfo(msgspec.Struct, frozen=True, gc=False):
     etag: str
 
 
+class Place(msgspec.Struct, frozen=True):
+    """Where objects lie: `endpoint` is an address without credentials, or "local" for a directory;
+    `secure` says whether it is reached by TLS, or by no network at all."""
+
+    endpoint: str
+    secure: bool
+    bucket: str
+
+
+class Written(msgspec.Struct, frozen=True):
+    """What the store says of an object that was put; `version` is None where it keeps none."""
+
+    etag: str
+    version: str | None
+
+
 class Opened(msgspec.Struct, frozen=True):
     """An object being read: bytes `start` to `end` (exclusive), in `chunks`."""
 
@@ -64,13 +87,32 @@ class ObjectStore:
     """One place for files. Every method raises ValueError for a key that is not one, and
     StorageUnavailable when the store does not answer."""
 
-    def __init__(self, store: Any, directory: Path | None) -> None:
+    def __init__(self, store: Any, directory: Path | None, place: Place) -> None:
         self._store = store
         self._directory = directory
+        self.place = place
+
+    async def exists(self) -> bool:
+        """Whether the bucket, or the directory, is there."""
+        import obstore
+
+        if self._directory is not None:
+            return await asyncio.to_thread(self._directory.is_dir)
+        try:
+            with _translated("the bucket"):
+                async for _ in obstore.list(self._store, chunk_size=1):
+                    break
+        except StorageUnavailable as error:
+            if _NO_BUCKET.search(str(error.__cause__)):
+                return False
+            raise
+        except NoSuchObject:
+            return False
+        return True
 
     async def put(
         self, key: str, content: Content, *, media_type: str = "", create_only: bool = False
-    ) -> None:
+    ) -> Written:
         """Store content under a key. An iterator is streamed, and what it raises comes out with
         nothing stored. `create_only` reads it into memory first. `media_type` is kept by S3 alone,
         for presigned downloads. Raises ObjectExists, StorageFull."""
@@ -82,9 +124,10 @@ class ObjectStore:
         if media_type and self._directory is None:
             options["attributes"] = {"Content-Type": media_type}
         with _translated(key):
-            await obstore.put_async(self._store, _checked(key), content, **options)
+            put = await obstore.put_async(self._store, _checked(key), content, **options)
         if self._directory is not None:
             await asyncio.to_thread(_flush, self._directory, key)
+        return Written(put["e_tag"] or "", put["version"])
 
     async def get(self, key: str) -> bytes:
         """A whole object, in memory. Raises NoSuchObject."""
@@ -159,8 +202,10 @@ class ObjectStore:
             )
 
 
-def open_objects(url: str, data: Path) -> ObjectStore:
-    """The object store at `url`, or the directory `objects` of the data directory when empty.
+def open_objects(url: str, data: Path, bucket: str = "") -> ObjectStore:
+    """The object store at `url`, or the directory `objects` of the data directory when empty;
+    `bucket` takes the place of the one that is named there. Raises NoSuchBucket where a directory
+    is asked for another.
 
     `s3://bucket/prefix?endpoint=http://host:9000&region=eu-west-1`; the AWS_* variables give
     credentials, and whatever the URL leaves out. Raises ValueError for another kind of URL.
@@ -168,8 +213,11 @@ def open_objects(url: str, data: Path) -> ObjectStore:
     from obstore.store import LocalStore, S3Store
 
     if not url:
-        directory = data / "objects"
-        return ObjectStore(LocalStore(prefix=directory, mkdir=True), directory)
+        if bucket not in ("", DIRECTORY):
+            raise NoSuchBucket(bucket)
+        directory = data / DIRECTORY
+        local = LocalStore(prefix=directory, mkdir=True)
+        return ObjectStore(local, directory, Place("local", True, DIRECTORY))
     parts = urlsplit(url)
     if parts.scheme != "s3" or not parts.netloc:
         raise ValueError("OBJECT_STORE_URL must be s3://bucket/prefix or empty")
@@ -180,8 +228,13 @@ def open_objects(url: str, data: Path) -> ObjectStore:
         config["region"] = region
     if options:
         raise ValueError(f"OBJECT_STORE_URL: unknown {', '.join(sorted(options))}")
+    place = Place(
+        urlsplit(endpoint).netloc.rpartition("@")[2] or "s3.amazonaws.com",
+        not endpoint.startswith("http://"),
+        bucket or parts.netloc,
+    )
     store = S3Store(
-        parts.netloc,
+        place.bucket,
         prefix=parts.path.strip("/") or None,
         config=config,
         client_options={
@@ -191,7 +244,7 @@ def open_objects(url: str, data: Path) -> ObjectStore:
         },
         retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=20)},
     )
-    return ObjectStore(store, None)
+    return ObjectStore(store, None, place)
 
 
 def _checked(key: str) -> str:

@@ -5,12 +5,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import BigInteger, Integer, bindparam, delete, insert, select, text
+from sqlalchemy import (
+    BigInteger,
+    Integer,
+    bindparam,
+    delete,
+    insert,
+    literal,
+    or_,
+    select,
+    text,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.expression import Executable
 
 from storage.database import Statement, StorageError
-from storage.schema import events, streams
+from storage.schema import events, runs, streams
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -191,6 +201,18 @@ READ_MANY = Statement(
     into=_record,
 )
 """Records of several streams, `cursors` = `[[stream, after], …]`, at most `limit` in all."""
+
+READ_CONVERSATION = Statement(
+    select(*_COLUMNS)
+    .select_from(runs.join(events, events.c.stream == literal("run:") + runs.c.id))
+    .where(
+        runs.c.conversation_id == bindparam("conversation_id"),
+        or_(events.c.type != literal("text"), runs.c.ended_at.is_(None)),
+    )
+    .order_by(runs.c.created_at, runs.c.id, events.c.seq),
+    into=_record,
+)
+"""Records of a conversation's runs without the pieces of what the ended ones have said."""
 
 HEAD = Statement(select(streams.c.head).where(streams.c.id == bindparam("stream")))
 

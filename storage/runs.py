@@ -9,7 +9,19 @@ import time
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import and_, bindparam, func, insert, literal, or_, select, update
+from sqlalchemy import (
+    Double,
+    String,
+    and_,
+    bindparam,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
 from storage.database import Database, NoSuchRow, Statement, StorageError, Unit
 from storage.membership import members, per_dialect
@@ -27,11 +39,17 @@ class Superseded(StorageError):
     """The run has ended, or another attempt has taken it over: this one may not write any more."""
 
 
+def workflow_of(run_id: str, answers: int) -> str:
+    """The workflow of a run that was answered so often."""
+    return f"{run_id}.{answers}" if answers else run_id
+
+
 class Run(msgspec.Struct, frozen=True):
     """A row of `runs`, in table order. Times are UTC seconds since the epoch.
 
     `request` is what the turn was asked to do with its overrides settled (domain.turn.plan.Plan);
-    `lines` counts the sage lines of a run that has ended; `tasks` are `{id, name, status}`.
+    `answers` counts how often a waiting run was answered; `lines` counts the sage lines of a run
+    that has ended; `tasks` are `{id, description, status, workflow}`.
     """
 
     id: str
@@ -45,6 +63,7 @@ class Run(msgspec.Struct, frozen=True):
     stops_with_client: bool
     process_id: str | None
     attempt: int
+    answers: int
     lines: int
     tasks: list[dict[str, Any]] | None
     created_at: float
@@ -54,6 +73,11 @@ class Run(msgspec.Struct, frozen=True):
     @property
     def live(self) -> bool:
         return self.ended_at is None
+
+    @property
+    def workflow_id(self) -> str:
+        """The workflow that carries it out: another one after each answer."""
+        return workflow_of(self.id, self.answers)
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -94,7 +118,12 @@ class Unfinished(msgspec.Struct, frozen=True):
     id: str
     state: State
     process_id: str | None
+    answers: int
     created_at: float
+
+    @property
+    def workflow_id(self) -> str:
+        return workflow_of(self.id, self.answers)
 
 
 class Tokens(msgspec.Struct, frozen=True):
@@ -114,6 +143,8 @@ class _Count(msgspec.Struct, frozen=True):
 
 
 _IS_LIVE = runs.c.state.in_([literal(state) for state in LIVE])
+_UNDER_WAY = runs.c.state.in_([literal(state) for state in LIVE if state != "waiting"])
+"""A run that waits for an answer takes nothing up, and has no workflow."""
 _LIVE = runs.c.ended_at.is_(None)
 _ID = runs.c.id == bindparam("run_id")
 _HELD = (_ID, runs.c.attempt == bindparam("attempt"), _LIVE)
@@ -162,12 +193,12 @@ ACTIVE = Statement(
 COUNT_LIVE = Statement(
     select(func.count())
     .select_from(runs)
-    .where(runs.c.owner_id == bindparam("owner_id"), _IS_LIVE),
+    .where(runs.c.owner_id == bindparam("owner_id"), _UNDER_WAY),
     into=_Count,
 )
 UNFINISHED = Statement(
-    select(runs.c.id, runs.c.state, runs.c.process_id, runs.c.created_at)
-    .where(_IS_LIVE)
+    select(runs.c.id, runs.c.state, runs.c.process_id, runs.c.answers, runs.c.created_at)
+    .where(_UNDER_WAY)
     .order_by(runs.c.id),
     into=Unfinished,
 )
@@ -203,6 +234,31 @@ SETTLE = Statement(
         ended_at=bindparam("now"),
         attempt=runs.c.attempt + 1,
     )
+)
+WAIT = Statement(update(runs).where(*_HELD).values(state="waiting"))
+ANSWER = Statement(
+    update(runs)
+    .where(_ID, _LIVE, runs.c.state == literal("waiting"))
+    .values(state="queued", answers=runs.c.answers + 1)
+    .returning(runs),
+    into=Run,
+)
+ALL_OF = Statement(
+    select(runs)
+    .where(runs.c.conversation_id == bindparam("conversation_id"))
+    .order_by(runs.c.created_at, runs.c.id),
+    into=Run,
+)
+AFTER = Statement(
+    select(runs)
+    .where(
+        runs.c.conversation_id == bindparam("conversation_id"),
+        tuple_(runs.c.created_at, runs.c.id)
+        > tuple_(bindparam("created_at", type_=Double), bindparam("run_id", type_=String)),
+    )
+    .order_by(runs.c.created_at, runs.c.id)
+    .limit(1),
+    into=Run,
 )
 SET_TASKS = Statement(update(runs).where(*_HELD).values(tasks=bindparam("tasks")))
 BEGIN = Statement(insert(calls))
@@ -272,13 +328,27 @@ class RunStore:
         """The newest run of a conversation."""
         return await self._database.read_one(LATEST(conversation_id=conversation_id))
 
+    async def all_of(self, conversation_id: str) -> list[Run]:
+        """The runs of a conversation in the order in which they began."""
+        return await self._database.scan(ALL_OF(conversation_id=conversation_id))
+
+    async def after(self, conversation_id: str, run: Run | None) -> Run | None:
+        """The run of a conversation that follows another, or its first."""
+        return await self._database.read_one(
+            AFTER(
+                conversation_id=conversation_id,
+                created_at=run.created_at if run else 0.0,
+                run_id=run.id if run else "",
+            )
+        )
+
     async def active(self, owner_id: str, since: float) -> list[Active]:
         """An account's live runs, and the latest runs of conversations that were cancelled since
         a time; oldest first."""
         return await self._database.read(ACTIVE(owner_id=owner_id, since=since))
 
     async def unfinished(self) -> list[Unfinished]:
-        """Every account's live runs, oldest first."""
+        """Every account's runs that are to be carried out, oldest first."""
         return await self._database.read(UNFINISHED())
 
     async def ended_among(self, ids: list[str]) -> list[str]:
@@ -345,6 +415,18 @@ class RunStore:
         """Go on only if this attempt is still the run's. Raises Superseded."""
         if not (yield HOLD(run_id=run_id, attempt=attempt)):
             raise Superseded(run_id)
+
+    def wait(self, run_id: str, attempt: int) -> Unit[None]:
+        """The run waits for an answer. Raises Superseded."""
+        if not (yield WAIT(run_id=run_id, attempt=attempt)):
+            raise Superseded(run_id)
+
+    def answer(self, run_id: str) -> Unit[Run]:
+        """A waiting run goes on. Raises Superseded when it does not wait any more."""
+        rows: list[Run] = yield ANSWER(run_id=run_id)
+        if not rows:
+            raise Superseded(run_id)
+        return rows[0]
 
     def settle(self, run_id: str, state: State, reason: str | None, lines: int) -> Unit[bool]:
         """End a run; no attempt may write afterwards. False if it had ended before."""

@@ -275,7 +275,7 @@ mcp_servers = Table(
     "mcp_servers",
     metadata,
     _id(primary_key=True),
-    _owner(),
+    _owner(nullable=True),
     Column("name", String(128), nullable=False),
     Column("protocol", String(32), nullable=False),
     Column("url", Text, nullable=False),
@@ -284,8 +284,19 @@ mcp_servers = Table(
     Column("disabled", Boolean, nullable=False),
     _at("created_at"),
     _at("refreshed_at"),
+    Column("enabled", Boolean, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("config_sealed", Text, nullable=False),
+    Column("error", Text, nullable=False),
     UniqueConstraint("owner_id", "name", name="uq_mcp_servers_owner_name"),
     Index("ix_mcp_servers_name", "name"),
+)
+Index(
+    "uq_mcp_servers_platform_name",
+    mcp_servers.c.name,
+    unique=True,
+    sqlite_where=mcp_servers.c.owner_id.is_(None),
+    postgresql_where=mcp_servers.c.owner_id.is_(None),
 )
 
 mcp_tools = Table(
@@ -297,7 +308,7 @@ mcp_tools = Table(
         ForeignKey("mcp_servers.id", ondelete="CASCADE"),
         nullable=False,
     ),
-    _owner(),
+    _owner(nullable=True),
     Column("position", Integer, nullable=False),
     Column("name", String(64), nullable=False),
     Column("remote_name", Text, nullable=False),
@@ -305,6 +316,45 @@ mcp_tools = Table(
     Column("parameters", Json, nullable=False),
     PrimaryKeyConstraint("server_id", "position"),
     UniqueConstraint("owner_id", "name", name="uq_mcp_tools_owner_name"),
+)
+Index(
+    "uq_mcp_tools_platform_name",
+    mcp_tools.c.name,
+    unique=True,
+    sqlite_where=mcp_tools.c.owner_id.is_(None),
+    postgresql_where=mcp_tools.c.owner_id.is_(None),
+)
+
+a2a_servers = Table(
+    "a2a_servers",
+    metadata,
+    _id(primary_key=True),
+    Column("base_url", String(2048), nullable=False),
+    Column("tool_name", String(64), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("input_modes", Json, nullable=False),
+    Column("output_modes", Json, nullable=False),
+    Column("streaming", Boolean, nullable=False),
+    Column("push_notifications", Boolean, nullable=False),
+    Column("card", Json),
+    Column("enabled", Boolean, nullable=False),
+    Column("error", Text, nullable=False),
+    _at("created_at"),
+    _at("refreshed_at"),
+    UniqueConstraint("base_url", name="uq_a2a_servers_base_url"),
+    UniqueConstraint("tool_name", name="uq_a2a_servers_tool_name"),
+)
+
+tool_preferences = Table(
+    "tool_preferences",
+    metadata,
+    _owner(),
+    Column("kind", String(16), nullable=False),
+    Column("tool_id", String(64), nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    PrimaryKeyConstraint("owner_id", "kind", "tool_id"),
+    Index("ix_tool_preferences_kind_tool_id", "kind", "tool_id"),
 )
 
 # --- skills -------------------------------------------------------------------------------------
@@ -321,8 +371,17 @@ skills = Table(
     Column("content", Text, nullable=False),
     Column("files", Json, nullable=False),
     Column("digest", String(64), nullable=False),
+    Column("bundle", String(64), nullable=False),
     _at("created_at"),
     _at("updated_at"),
+    Column("version", String(64), nullable=False),
+    Column("source_type", String(16), nullable=False),
+    Column("source_ref", Text, nullable=False),
+    Column("runtime_type", String(16), nullable=False),
+    Column("entry", Json, nullable=False),
+    Column("refs", Json, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    _at("last_sync_at", nullable=True),
     UniqueConstraint("place", "name", name="uq_skills_place_name"),
     Index("ix_skills_owner_id", "owner_id"),
     Index("ix_skills_agent_id", "agent_id"),
@@ -343,6 +402,10 @@ conversations = Table(
     Column("user_count", Integer, nullable=False, server_default="0"),
     Column("agent_count", Integer, nullable=False, server_default="0"),
     Column("latest_run_id", String(64)),
+    Column("latest_message", Text, nullable=False, server_default=""),
+    _at("latest_message_at", nullable=True),
+    Column("unread", Integer, nullable=False, server_default="0"),
+    _at("attended_until", server_default="0"),
     _at("created_at"),
     _at("updated_at"),
     Column("version", Integer, nullable=False, server_default="1"),
@@ -363,6 +426,7 @@ messages = Table(
     Column("position", Integer, nullable=False),
     Column("message_id", String(128), nullable=False),
     Column("run_id", String(64)),
+    Column("task_id", String(64)),
     Column("role", String(16), nullable=False),
     Column("type", String(32), nullable=False),
     Column("text", Text),
@@ -374,6 +438,21 @@ messages = Table(
     _at("created_at"),
     UniqueConstraint("conversation_id", "position", name="uq_messages_position"),
     UniqueConstraint("conversation_id", "message_id", name="uq_messages_message_id"),
+)
+
+session_skills = Table(
+    "session_skills",
+    metadata,
+    Column(
+        "conversation_id",
+        String(64),
+        ForeignKey("conversations.id", ondelete="CASCADE"),
+        nullable=False,
+    ),
+    Column("skill_id", String(64), nullable=False),
+    Column("edition", Json, nullable=False),
+    _at("synced_at"),
+    PrimaryKeyConstraint("conversation_id", "skill_id"),
 )
 
 shares = Table(
@@ -410,6 +489,7 @@ runs = Table(
     Column("stops_with_client", Boolean, nullable=False),
     Column("process_id", String(64)),
     Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("answers", Integer, nullable=False, server_default="0"),
     Column("lines", Integer, nullable=False, server_default="0"),
     Column("tasks", Json),
     _at("created_at"),
@@ -452,6 +532,8 @@ knowledge_bases = Table(
     Column("setting", Json, nullable=False),
     Column("edition", BigInteger, nullable=False, server_default="0"),
     Column("erased", BigInteger, nullable=False, server_default="0"),
+    Column("embedder", String(320), nullable=False, server_default=""),
+    Column("rebuild", Integer, nullable=False, server_default="0"),
     _at("created_at"),
     _at("updated_at"),
     Index("ix_knowledge_bases_owner_id", "owner_id", "created_at", "id"),
@@ -495,6 +577,7 @@ knowledge_chunks = Table(
     Column("position", Integer, nullable=False),
     Column("content", Text, nullable=False),
     Column("vector", LargeBinary, nullable=False),
+    Column("embedder", String(320), nullable=False),
     UniqueConstraint("document_id", "position", name="uq_knowledge_chunks_position"),
     Index("ix_knowledge_chunks_base_id", "base_id", "number"),
     sqlite_autoincrement=True,
@@ -534,7 +617,9 @@ files = Table(
     Column("media_type", String(128), nullable=False),
     Column("size", BigInteger, nullable=False),
     _at("created_at"),
+    Column("session_id", String(64), ForeignKey("conversations.id", ondelete="CASCADE")),
     UniqueConstraint("link", name="uq_files_link"),
+    UniqueConstraint("session_id", "folder", "name", name="uq_files_session_path"),
     Index("ix_files_owner_id", "owner_id", "created_at"),
 )
 

@@ -1,5 +1,6 @@
-"""The files of skills on the disk: `<folder>/<skill id>/<number>`. No name that anybody chose
-becomes part of a path; which number is which file says the skill's row."""
+"""The files of skills on the disk: `<folder>/<bundle>/<number>`. No name that anybody chose becomes
+part of a path; which number is which file says the skill's row. A new edition of a skill is another
+bundle."""
 
 import errno
 import re
@@ -21,10 +22,10 @@ class SkillFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def write(self, skill_id: str, files: Iterable[Iterator[bytes]]) -> None:
-        """Keep the files of a new skill, numbered from 0; all of them, or, where one raises, none.
-        Of a skill without files nothing is kept. Raises StorageFull."""
-        place = self._place(skill_id)
+    def write(self, bundle: str, files: Iterable[Iterator[bytes]]) -> None:
+        """Keep the files of a bundle, numbered from 0; all of them, or, where one raises, none.
+        Of one without files nothing is kept. Raises StorageFull."""
+        place = self._place(bundle)
         try:
             for number, chunks in enumerate(files):
                 place.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -32,24 +33,24 @@ class SkillFiles:
                     for chunk in chunks:
                         file.write(chunk)
         except BaseException as error:
-            self.erase(skill_id)
+            self.erase(bundle)
             if isinstance(error, OSError) and error.errno in _FULL:
                 raise StorageFull("the disk is full") from error
             raise
 
-    def read(self, skill_id: str, number: int, most: int) -> bytes:
+    def read(self, bundle: str, number: int, most: int) -> bytes:
         """At most so many bytes of a file. Raises FileNotFoundError."""
-        with (self._place(skill_id) / str(number)).open("rb") as file:
+        with (self._place(bundle) / str(number)).open("rb") as file:
             return file.read(most)
 
-    def erase(self, skill_id: str) -> None:
-        """Remove the files of a skill, if there are any."""
+    def erase(self, bundle: str) -> None:
+        """Remove a bundle, if there is one."""
         with suppress(FileNotFoundError):
-            shutil.rmtree(self._place(skill_id))
+            shutil.rmtree(self._place(bundle))
 
     def strays(self, known: Iterable[str], older_s: float) -> list[str]:
-        """Ids under which files lie, older than so many seconds, and that are not known: what a
-        process that was killed left, or a skill whose agent is gone."""
+        """Bundles that lie there, older than so many seconds, and that are not known: what a
+        process that was killed left, or those of an agent that is gone."""
         if not self._folder.is_dir():
             return []
         kept, until = set(known), time.time() - older_s
@@ -61,7 +62,7 @@ class SkillFiles:
             and place.stat().st_mtime < until
         ]
 
-    def _place(self, skill_id: str) -> Path:
-        if not _ID.fullmatch(skill_id):
-            raise ValueError(f"no id of a skill: {skill_id!r}")
-        return self._folder / skill_id
+    def _place(self, bundle: str) -> Path:
+        if not _ID.fullmatch(bundle):
+            raise ValueError(f"no bundle: {bundle!r}")
+        return self._folder / bundle

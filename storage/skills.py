@@ -1,13 +1,14 @@
 """Rows of skills. A skill's files beside its SKILL.md lie in storage.skill_files."""
 
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import msgspec
-from sqlalchemy import bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import bindparam, delete, insert, literal, or_, select, update
 
 from storage.database import Database, NoSuchRow, Statement, Unit
 from storage.schema import agent_grants, agents, skills
+from storage.tool_preferences import FORGET
 
 Dimension = Literal["system", "user", "agent"]
 SYSTEM = "system"
@@ -28,8 +29,11 @@ class Skill(msgspec.Struct, frozen=True):
     """A row of `skills`, in table order. Times are UTC seconds since the epoch.
 
     `place` is SYSTEM, `of_user` or `of_agent`; a name stands once in it. `content` is the text of
-    SKILL.md, `files` are all others, path to size in bytes, in the order of their numbers. `digest`
-    tells two skills apart by what they hold.
+    SKILL.md, `files` are all others, path to size in bytes, in the order of their numbers; they lie
+    under `bundle`. `digest` tells two skills apart by what they hold. `entry` is how the skill is
+    run, in the words of domain.skill_entry, empty where it is instructions alone; `refs` are files
+    that are read with it. `enabled`, `version`, `source_*` and `last_sync_at`, when it was last
+    copied into a sandbox, matter in SYSTEM alone.
     """
 
     id: str
@@ -41,18 +45,29 @@ class Skill(msgspec.Struct, frozen=True):
     content: str
     files: dict[str, int]
     digest: str
+    bundle: str
     created_at: float
     updated_at: float
+    version: str = "0.1.0"
+    source_type: str = "local"
+    source_ref: str = ""
+    runtime_type: str = "native"
+    entry: dict[str, Any] = {}
+    refs: list[str] = []
+    enabled: bool = True
+    last_sync_at: float | None = None
 
     @property
     def dimension(self) -> Dimension:
         return cast(Dimension, self.place.partition(":")[0])
 
 
-class _Id(msgspec.Struct, frozen=True):
-    id: str
+class _Bundle(msgspec.Struct, frozen=True):
+    bundle: str
 
 
+_STAYS = {"id", "owner_id", "agent_id", "place", "enabled", "last_sync_at", "created_at"}
+_REPLACED = [name for name in Skill.__struct_fields__ if name not in _STAYS] + ["owner_id"]
 _OWN_AGENTS = select(agents.c.id).where(agents.c.owner_id == bindparam("viewer"))
 _GRANTED = select(agent_grants.c.agent_id).where(agent_grants.c.user_id == bindparam("viewer"))
 _OLDEST_FIRST = (skills.c.created_at, skills.c.id)
@@ -76,12 +91,32 @@ LIST_IN = Statement(
     .order_by(*_OLDEST_FIRST),
     into=Skill,
 )
+_BRIEFLY = (
+    select(*(literal("").label(c.name) if c is skills.c.content else c for c in skills.c))
+    .where(skills.c.place == bindparam("of_place"))
+    .order_by(*_OLDEST_FIRST)
+)
+LIST_BRIEFLY = Statement(_BRIEFLY, into=Skill)
+LOCK_IN = Statement(_BRIEFLY.with_for_update(), into=Skill)
 FIND = Statement(select(skills).where(skills.c.id == bindparam("skill_id")), into=Skill)
-IDS = Statement(select(skills.c.id), into=_Id)
-COUNT = Statement(
-    select(func.count()).select_from(skills).where(skills.c.place == bindparam("of_place"))
+BUNDLES = Statement(select(skills.c.bundle), into=_Bundle)
+LOCK = Statement(
+    select(skills).where(skills.c.id == bindparam("skill_id")).with_for_update(), into=Skill
 )
 INSERT = Statement(insert(skills))
+REPLACE = Statement(
+    update(skills)
+    .where(skills.c.id == bindparam("skill_id"))
+    .values({name: bindparam(f"new_{name}") for name in _REPLACED})
+)
+ENABLE = Statement(
+    update(skills)
+    .where(skills.c.id == bindparam("skill_id"))
+    .values(enabled=bindparam("new_enabled"), updated_at=bindparam("now"))
+)
+SYNCED = Statement(
+    update(skills).where(skills.c.id == bindparam("skill_id")).values(last_sync_at=bindparam("now"))
+)
 REWRITE = Statement(
     update(skills)
     .where(skills.c.id == bindparam("skill_id"))
@@ -93,12 +128,6 @@ REWRITE = Statement(
     )
 )
 DELETE = Statement(delete(skills).where(skills.c.id == bindparam("skill_id")))
-REMOVE = Statement(
-    delete(skills)
-    .where(skills.c.place == bindparam("of_place"), skills.c.name == bindparam("of_name"))
-    .returning(skills.c.id),
-    into=_Id,
-)
 
 
 class SkillStore:
@@ -121,24 +150,45 @@ class SkillStore:
         """Those that stand in one of these places."""
         return await self._database.read(LIST_IN(places=list(places)))
 
+    async def list_briefly(self, place: str) -> Sequence[Skill]:
+        """Those of a place without their content, which is empty."""
+        return await self._database.read(LIST_BRIEFLY(of_place=place))
+
     async def get(self, skill_id: str) -> Skill | None:
         """Anybody's skill."""
         return await self._database.read_one(FIND(skill_id=skill_id))
 
-    async def ids(self) -> set[str]:
-        """The ids of all."""
-        return {row.id for row in await self._database.scan(IDS())}
+    async def bundles(self) -> set[str]:
+        """Where the files of all of them lie."""
+        return {row.bundle for row in await self._database.scan(BUNDLES())}
 
-    def count(self, place: str) -> Unit[int]:
-        rows = yield COUNT(of_place=place)
-        count: int = rows[0][0]
-        return count
+    def lock(self, skill_id: str) -> Unit[Skill | None]:
+        """Anybody's skill, locked until the unit ends."""
+        rows = yield LOCK(skill_id=skill_id)
+        return rows[0] if rows else None
 
-    def put(self, skill: Skill) -> Unit[list[str]]:
-        """Keep a skill in place of the one of its name, whose id is returned if there was one."""
-        replaced = yield REMOVE(of_place=skill.place, of_name=skill.name)
+    def lock_in(self, place: str) -> Unit[list[Skill]]:
+        """Those of a place without their content, locked until the unit ends."""
+        rows: list[Skill] = yield LOCK_IN(of_place=place)
+        return rows
+
+    def insert(self, skill: Skill) -> Unit[None]:
         yield INSERT(**msgspec.structs.asdict(skill))
-        return [row.id for row in replaced]
+
+    def replace(self, skill: Skill) -> Unit[None]:
+        """Write everything of a skill anew but its place, whether it is enabled, and what has
+        happened to it."""
+        new = {f"new_{name}": getattr(skill, name) for name in _REPLACED}
+        if not (yield REPLACE(skill_id=skill.id, **new)):
+            raise NoSuchRow("skill")
+
+    def enable(self, skill_id: str, *, enabled: bool, now: float) -> Unit[None]:
+        if not (yield ENABLE(skill_id=skill_id, new_enabled=enabled, now=now)):
+            raise NoSuchRow("skill")
+
+    def synced(self, skill_id: str, now: float) -> Unit[None]:
+        """Note that it was copied into a sandbox; nothing where it is gone."""
+        yield SYNCED(skill_id=skill_id, now=now)
 
     def rewrite(
         self, skill_id: str, *, description: str, content: str, digest: str, now: float
@@ -155,5 +205,7 @@ class SkillStore:
             raise NoSuchRow("skill")
 
     def delete(self, skill_id: str) -> Unit[None]:
+        """Remove a skill, with what accounts wanted of it."""
+        yield FORGET(of_kind="skill", of_tool=skill_id)
         if not (yield DELETE(skill_id=skill_id)):
             raise NoSuchRow("skill")

@@ -9,6 +9,9 @@ from storage.database import Database, Statement, Unit
 from storage.schema import settings
 
 FIND = Statement(select(settings.c.value).where(settings.c.key == bindparam("name")))
+LOCK = Statement(
+    select(settings.c.value).where(settings.c.key == bindparam("name")).with_for_update()
+)
 
 
 def _put(dialect: Any) -> Any:
@@ -43,6 +46,11 @@ class StoredSettings:
         """What was last put under a name, or `default`."""
         row = await self._database.read_one(FIND(name=name))
         return default if row is None else row[0]
+
+    def lock(self, name: str) -> Unit[Any]:
+        """What was last put under a name, or None; locked until the unit ends."""
+        rows = yield LOCK(name=name)
+        return rows[0][0] if rows else None
 
     def put(self, name: str, value: Any, now: float) -> Unit[None]:
         yield PUT(name=name, value=value, now=now)

@@ -57,6 +57,9 @@ FIND_BY_USERNAME = Statement(
 )
 FIND_BY_EMAIL = Statement(select(users).where(users.c.email_key == bindparam("key")), into=User)
 LOCK = Statement(select(users).where(_one).with_for_update(), into=User)
+LOCK_BY_EMAIL = Statement(
+    select(users).where(users.c.email_key == bindparam("key")).with_for_update(), into=User
+)
 PAGE = Statement(
     select(users)
     .order_by(users.c.created_at.desc(), users.c.id.desc())
@@ -89,6 +92,11 @@ REHASH = Statement(
 SET_ROLE = Statement(update(users).where(_one).values(role=bindparam("new_role"), **_touch))
 SET_STATUS = Statement(update(users).where(_one).values(status=bindparam("new_status"), **_touch))
 SET_CONFIG = Statement(update(users).where(_one).values(config=bindparam("new_config"), **_touch))
+SET_PROFILE = Statement(
+    update(users)
+    .where(_one)
+    .values(nickname=bindparam("new_nickname"), avatar=bindparam("new_avatar"), **_touch)
+)
 DELETE = Statement(delete(users).where(_one))
 
 
@@ -133,6 +141,11 @@ class UserStore:
         found = yield LOCK(user_id=user_id)
         return found[0] if found else None
 
+    def lock_by_email(self, email: str) -> Unit[User | None]:
+        """The account with an e-mail address, held until the unit ends."""
+        found = yield LOCK_BY_EMAIL(key=folded(email))
+        return found[0] if found else None
+
     def has_admin(self) -> Unit[bool]:
         return bool((yield ANY_ADMIN()))
 
@@ -151,6 +164,11 @@ class UserStore:
 
     def set_config(self, user_id: str, config: dict[str, Any], now: float) -> Unit[None]:
         yield SET_CONFIG(user_id=user_id, new_config=config, now=now)
+
+    def set_profile(
+        self, user_id: str, nickname: str | None, avatar: str | None, now: float
+    ) -> Unit[None]:
+        yield SET_PROFILE(user_id=user_id, new_nickname=nickname, new_avatar=avatar, now=now)
 
     def delete(self, user_id: str) -> Unit[None]:
         yield DELETE(user_id=user_id)

@@ -1,9 +1,10 @@
 """Exact search over the vectors of a knowledge base.
 
 The rows hold the vectors. A base's are also one float32 file, mapped into memory and searched with
-numpy: appended to when chunks were added, made anew from the rows when chunks went away or when
-the file is not what its label says. The label (`<base>.json`) is replaced after the file's bytes
-are on the disk, so a file and a label that agree are whole.
+numpy: appended to when chunks were added, made anew from the rows when chunks went away, when
+another embedder makes the vectors, or when the file is not what its label says. The label
+(`<base>.json`) is replaced after the file's bytes are on the disk, so a file and a label that
+agree are whole.
 """
 
 import asyncio
@@ -20,9 +21,6 @@ from storage.knowledge import KnowledgeStore
 if TYPE_CHECKING:
     import numpy
 
-DIMENSIONS = 384
-WIDTH = 4 * DIMENSIONS
-"""Bytes of one vector."""
 BATCH = 2000
 """Rows read at once."""
 MAPPED = 64
@@ -30,6 +28,7 @@ MAPPED = 64
 
 
 class _Label(msgspec.Struct):
+    embedder: str
     edition: int
     numbers: list[int]
 
@@ -57,17 +56,23 @@ class _Mapped:
 
 
 class Vectors:
-    """The vectors of every base, over files in a directory that this process has to itself."""
+    """The vectors of one embedder in every base, over files in a directory that this process has
+    to itself."""
 
-    def __init__(self, directory: Path, store: KnowledgeStore) -> None:
+    def __init__(
+        self, directory: Path, store: KnowledgeStore, *, embedder: str, dimensions: int
+    ) -> None:
         self._directory = directory
         self._store = store
+        self._embedder = embedder
+        self._dimensions = dimensions
+        self._width = 4 * dimensions
         self._mapped: dict[str, _Mapped] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def nearest(self, base_id: str, wanted: bytes, limit: int) -> list[tuple[int, float]]:
-        """Chunks and their cosine similarity to `wanted` (DIMENSIONS float32, of length 1), the
-        most similar first."""
+        """Chunks and their cosine similarity to `wanted` (float32, of length 1), the most similar
+        first."""
         mapped = await self._current(base_id)
         if mapped is None:
             return []
@@ -115,14 +120,14 @@ class Vectors:
                 path.unlink()
         after = numbers[-1] if numbers else 0
         with path.open("r+b" if numbers else "wb") as file:
-            file.truncate(len(numbers) * WIDTH)
+            file.truncate(len(numbers) * self._width)
             file.seek(0, os.SEEK_END)
-            while rows := await self._store.vectors(base_id, after, BATCH):
+            while rows := await self._store.vectors(base_id, self._embedder, after, BATCH):
                 await asyncio.to_thread(file.write, b"".join(row[1] for row in rows))
                 numbers += [row[0] for row in rows]
                 after = numbers[-1]
             await asyncio.to_thread(_flush, file.fileno, file.flush)
-        label = msgspec.json.encode(_Label(edition, numbers))
+        label = msgspec.json.encode(_Label(self._embedder, edition, numbers))
         await asyncio.to_thread(_replace, self._label(base_id), label)
         opened = await asyncio.to_thread(self._open, base_id)
         assert opened is not None
@@ -139,10 +144,10 @@ class Vectors:
         except (OSError, msgspec.DecodeError):
             return None
         count = len(label.numbers)
-        if size < count * WIDTH:
+        if label.embedder != self._embedder or size < count * self._width:
             return None
         numbers = numpy.array(label.numbers, dtype=numpy.int64)
-        shape = (count, DIMENSIONS)
+        shape = (count, self._dimensions)
         if not count:
             return _Mapped(label.edition, numbers, numpy.zeros(shape, numpy.float32))
         vectors = numpy.memmap(path, dtype=numpy.float32, mode="r", shape=shape)

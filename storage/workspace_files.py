@@ -5,7 +5,8 @@
 Every path goes through `segments`, and every directory on the way is opened by its parent's
 descriptor without following links (O_NOFOLLOW): what was checked is what is opened, whatever an
 agent's tools put there meanwhile. Links, devices, pipes, and files with a second name are not
-there for anybody (security checklist 30, 31). Nothing here makes a directory.
+there for anybody (security checklist 30, 31). Only `write` makes directories, inside a workspace
+that is there.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ import shutil
 import stat
 import unicodedata
 import zipfile
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -33,6 +34,7 @@ LISTED_MAX = 10_000
 PATH_MAX = 4096
 NAME_MAX = 255
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_WRITTEN = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _DRIVE = re.compile(r"[A-Za-z]:")
 _OLDEST = (1980, 1, 1, 0, 0, 0)
@@ -171,6 +173,26 @@ class WorkspaceFiles:
         """A file, or a directory as a ZIP. Raises BadPath, NoSuchFile."""
         return await asyncio.to_thread(self._open, place, path)
 
+    async def write(
+        self,
+        place: Place,
+        path: tuple[str, ...],
+        chunks: AsyncIterator[bytes],
+        *,
+        append: bool = False,
+        owner: int | None = None,
+        executable: bool = False,
+    ) -> None:
+        """Write a file in a workspace that is there, and the directories that lead to it; as
+        `owner` (uid and gid) where one is given. Raises BadPath, NoSuchFile."""
+        mode = 0o755 if executable else 0o644
+        file = await asyncio.to_thread(self._create, place, path, append, owner, mode)
+        try:
+            async for chunk in chunks:
+                await asyncio.to_thread(file.write, chunk)
+        finally:
+            await asyncio.to_thread(file.close)
+
     async def delete(self, place: Place, path: tuple[str, ...]) -> None:
         """Remove a file, or a directory with all that is in it; links in it are removed, not
         followed. Raises BadPath, NoSuchFile."""
@@ -211,6 +233,35 @@ class WorkspaceFiles:
                 return Archiving(self._pieces((*place.names, *path)))
             file, told = _open_file(path[-1], parent)
             return Reading(file, told.st_size)
+
+    def _create(
+        self, place: Place, path: tuple[str, ...], append: bool, owner: int | None, mode: int
+    ) -> BinaryIO:
+        names = place.names
+        for name in path[:-1]:
+            with self._directory(names) as parent, suppress(FileExistsError):
+                os.mkdir(name, 0o755, dir_fd=parent)
+                if owner is not None:
+                    os.chown(name, owner, owner, dir_fd=parent, follow_symlinks=False)
+            names = (*names, name)
+        with self._directory(names) as parent:
+            with _missing():
+                try:
+                    descriptor = os.open(path[-1], _WRITTEN, mode, dir_fd=parent)
+                except IsADirectoryError:
+                    raise NoSuchFile from None
+            file = os.fdopen(descriptor, "wb", buffering=0)
+            told = os.fstat(descriptor)
+            if not stat.S_ISREG(told.st_mode) or told.st_nlink != 1:
+                file.close()
+                raise NoSuchFile
+            if owner is not None:
+                os.fchown(descriptor, owner, owner)
+            if append:
+                os.lseek(descriptor, 0, os.SEEK_END)
+            else:
+                os.ftruncate(descriptor, 0)
+            return cast(BinaryIO, file)
 
     def _delete(self, place: Place, path: tuple[str, ...]) -> None:
         self._remove((*place.names, *path))

@@ -61,6 +61,7 @@ class Writer:
         "_waiters",
         "head",
         "line",
+        "pushed_line",
         "stream",
     )
 
@@ -70,6 +71,8 @@ class Writer:
         """`seq` of the last record that is committed."""
         self.line = line
         """The last shown line that is committed."""
+        self.pushed_line = line
+        """The last shown line once everything pushed is committed."""
         self._committer = committer
         self._events: list[Event] = []
         self._pushed = 0
@@ -98,6 +101,7 @@ class Writer:
             raise LogBehind(self.stream)
         events.append(event)
         self._pushed += 1
+        self.pushed_line += event.shown
 
     async def drain(self) -> None:
         """Wait while the log is far behind, as `asyncio.StreamWriter.drain` does."""

@@ -26,3 +26,4 @@ class IdentityPolicy(msgspec.Struct, frozen=True):
     code_attempts: int = 5
     codes_per_day: int = 20
     allow_registration: bool = True
+    registration_verify_email: bool = False

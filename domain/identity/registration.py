@@ -12,7 +12,7 @@ from domain.identity.trail import Trail
 from domain.ids import uuid7
 from domain.mail_address import mail_address
 from domain.system import System
-from domain.users import add_unique, new_user
+from domain.users import add_under_free_name, add_unique, new_user
 from gateways.errors import MailFailed, MailRefused
 from storage.database import Database, Unit
 from storage.email_codes import EmailCode, EmailCodeStore
@@ -120,6 +120,45 @@ class Registration:
             if not (yield from self._codes.use(code_id, now)):
                 raise Unusable("registration.code_wrong")
             yield from add_unique(self._users, user)
+            yield from self._trail.tell(
+                user.id, "user.registered", actor=user.id, address=address, role=user.role
+            )
+
+        await self._database.write(unit)
+        return user
+
+    async def register_unproven(
+        self,
+        *,
+        username: str | None,
+        email: str | None,
+        password: str,
+        nickname: str | None = None,
+        address: str = "",
+    ) -> User:
+        """Make an operator's account without a code, so that nobody has proved to read `email`.
+        Without a username it is called after the address.
+
+        Raises Disabled("registration.disabled"), Forbidden("registration.closed" |
+        "registration.needs_code"), Unusable("registration.unnamed" | "registration.email_invalid" |
+        "user.username_invalid" | "password.length"), Conflict("user.exists" | "user.email_exists").
+        """
+        await self._refuse_closed()
+        if self._policy.registration_verify_email:
+            raise Forbidden("registration.needs_code")
+        named = (username or "").strip()
+        mailbox = mail_address(email) if email and email.strip() else None
+        if not named and mailbox is None:
+            raise Unusable("registration.unnamed")
+        wished = named or (mailbox or "").partition("@")[0]
+        user = new_user(wished, mailbox, None, "operator", now=self._clock())
+        user.nickname = nickname or user.username
+        self._passwords.check(password)
+        user.password_hash = await self._passwords.hash(password)
+        add = add_unique if named else add_under_free_name
+
+        def unit() -> Unit[None]:
+            yield from add(self._users, user)
             yield from self._trail.tell(
                 user.id, "user.registered", actor=user.id, address=address, role=user.role
             )

@@ -7,6 +7,7 @@ import msgspec
 from domain.knowledge.bases import KnowledgeBases
 from domain.knowledge.documents import Documents
 from domain.knowledge.ingestion import Ingestion
+from domain.knowledge.rebuilding import Rebuilding
 from domain.knowledge.retrieval import Retrieval
 from gateways.documents.parser import Parser
 from gateways.embedding.embedder import Embedder
@@ -18,12 +19,19 @@ from storage.vectors import Vectors
 
 
 class Knowledge(msgspec.Struct, frozen=True):
-    """What `assemble` makes. `ingestion.launch()` begins the work once workflows are launched."""
+    """What `assemble` makes."""
 
     bases: KnowledgeBases
     documents: Documents
     retrieval: Retrieval
     ingestion: Ingestion
+    rebuilding: Rebuilding
+
+    async def launch(self, *, alone: bool) -> None:
+        """Begin the work, once workflows are launched; `alone` says that no other process works
+        on the same rows."""
+        await self.ingestion.launch(alone=alone)
+        self.rebuilding.launch()
 
 
 def assemble(
@@ -37,11 +45,12 @@ def assemble(
     embedder: Embedder,
 ) -> Knowledge:
     """Knowledge bases over one database. `objects` opens the store of their files, once."""
-    bases = KnowledgeBases(database, store, objects, vectors)
+    bases = KnowledgeBases(database, store, objects, vectors, embedder=embedder.name)
     ingestion = Ingestion(database, store, objects, workflows, parser, embedder)
     return Knowledge(
         bases=bases,
         documents=Documents(database, store, objects, bases, ingestion, parser),
         retrieval=Retrieval(store, bases, vectors, embedder),
         ingestion=ingestion,
+        rebuilding=Rebuilding(database, store, workflows, embedder),
     )

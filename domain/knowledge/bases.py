@@ -33,11 +33,15 @@ class KnowledgeBases:
         store: KnowledgeStore,
         objects: Callable[[], ObjectStore],
         vectors: Vectors,
+        *,
+        embedder: str,
     ) -> None:
+        """`embedder` is the name of the one that makes the vectors of new bases."""
         self._database = database
         self._store = store
         self._objects = objects
         self._vectors = vectors
+        self._embedder = embedder
 
     async def get(self, caller: Caller, base_id: str) -> Base:
         """A base of the caller's; any, for an administrator."""
@@ -70,7 +74,9 @@ class KnowledgeBases:
         setting = {"kdbAttach": {"language": language or LANGUAGE}}
         try:
             await self._database.write(
-                lambda: self._store.create(caller.user_id, base_id, name, type_, intro, setting)
+                lambda: self._store.create(
+                    caller.user_id, base_id, name, type_, intro, setting, embedder=self._embedder
+                )
             )
         except Orphan:
             raise NotFound("user.not_found") from None

@@ -126,7 +126,9 @@ class Ingestion:
                 for content, vector in zip(texts, vectors, strict=True)
             ]
             try:
-                await self._database.write(lambda: self._store.succeed(document, pieces))
+                await self._database.write(
+                    lambda: self._store.succeed(document, pieces, embedder=self._embedder.name)
+                )
             except NoSuchRow:
                 log.info("document %s was deleted with its base", document.id)
 

@@ -5,14 +5,16 @@ learning methods" (SIGIR 2009): a passage's score is the sum of weight / (K + ra
 lists. Their K of 60 lets a passage in the middle of both lists overtake the first of one, which
 loses what is found by meaning alone; tests/knowledge/evaluation is what K and the weight were
 chosen by, in the middle of where both do well.
+
+While the embedder does not answer, passages are found by their words alone.
 """
 
+import logging
 from collections.abc import Sequence
 
 import msgspec
 
 from domain.caller import Caller
-from domain.errors import Unavailable
 from domain.knowledge.bases import KnowledgeBases
 from domain.knowledge.words import asked
 from gateways.embedding.embedder import Embedder
@@ -20,6 +22,8 @@ from gateways.errors import GatewayError
 from storage.agents import Agent
 from storage.knowledge import Base, Chunk, KnowledgeStore
 from storage.vectors import Vectors
+
+log = logging.getLogger("quartet.knowledge")
 
 K = 5
 WORDS_WEIGHT = 0.6
@@ -39,6 +43,13 @@ class Found(msgspec.Struct, frozen=True):
         return f"{self.chunk.document_id}:{self.chunk.position}"
 
 
+class Passages(msgspec.Struct, frozen=True):
+    """What was found, the best first; `by_words_alone` where nobody could say what was meant."""
+
+    found: list[Found]
+    by_words_alone: bool
+
+
 class Retrieval:
     """Passages of knowledge bases."""
 
@@ -56,29 +67,32 @@ class Retrieval:
 
     async def retrieve(
         self, caller: Caller, base_id: str, query: str, limit: int
-    ) -> tuple[list[Found], Base]:
+    ) -> tuple[Passages, Base]:
         """The best passages of a base of the caller's, and the base. Raises
-        NotFound("knowledge.not_found"), Unavailable("knowledge.embedding")."""
+        NotFound("knowledge.not_found")."""
         base = await self._bases.get(caller, base_id)
         return await self.search([base_id], query, limit), base
 
-    async def search(self, base_ids: Sequence[str], query: str, limit: int) -> list[Found]:
-        """The best passages of several bases. Raises Unavailable("knowledge.embedding")."""
+    async def search(self, base_ids: Sequence[str], query: str, limit: int) -> Passages:
+        """The best passages of several bases."""
+        wanted: bytes | None = None
         try:
-            (wanted,) = await self._embedder.embed([query])
-        except GatewayError:
-            raise Unavailable("knowledge.embedding") from None
+            wanted = await self._embedder.embed_question(query)
+        except GatewayError as error:
+            log.warning("passages are found by their words alone: %s", error)
         words, depth = asked(query), max(DEPTH, limit)
         scores: dict[int, float] = {}
         for base_id in base_ids:
             by_words = await self._store.by_words(base_id, words, depth)
-            by_meaning = [
-                number for number, _ in await self._vectors.nearest(base_id, wanted, depth)
-            ]
+            by_meaning: list[int] = []
+            if wanted is not None:
+                nearest = await self._vectors.nearest(base_id, wanted, depth)
+                by_meaning = [number for number, _ in nearest]
             scores.update(merged(by_words, by_meaning))
         best = sorted(scores, key=lambda number: (-scores[number], number))[:limit]
         rows = {chunk.number: chunk for chunk in await self._store.chunks(best)}
-        return [Found(rows[one], scores[one]) for one in best if one in rows]
+        found = [Found(rows[one], scores[one]) for one in best if one in rows]
+        return Passages(found, wanted is None)
 
     async def usable(
         self, caller: Caller, agent: Agent | None, asked_for: Sequence[str] | None

@@ -3,6 +3,7 @@
 import msgspec
 
 from domain.agents import Agents
+from domain.brought_mcp import BroughtMcp
 from domain.conversations import Conversations
 from domain.knowledge.retrieval import Retrieval
 from domain.mcp import McpServers
@@ -14,7 +15,7 @@ from domain.runs.reconciler import Reconciler
 from domain.skills import Skills
 from domain.tools import Tools
 from domain.turn.images import LoadImage
-from domain.turn.loop import Parts
+from domain.turn.parts import Parts, SessionTools
 from domain.usage import Usage
 from gateways.workflows import Workflows
 from storage.conversations import ConversationStore
@@ -48,13 +49,16 @@ def assemble(
     pace: Pace = Pace(),  # noqa: B008
     retrieval: Retrieval | None = None,
     mcp: McpServers | None = None,
+    brought_mcp: BroughtMcp | None = None,
     skills: Skills | None = None,
+    session_tools: SessionTools | None = None,
 ) -> Assembled:
     """Runs, and the conversations that they make, over one database.
 
     `process_id` is domain.runs.liveness.EMBEDDED where this process is alone, else an id that no
     other process has; `workflows` were made with the same one as executor. Without a `retrieval`
-    runs skip knowledge bases, without `mcp` the tools of MCP servers, without `skills` skills.
+    runs skip knowledge bases, without `mcp` and `brought_mcp` the tools of MCP servers, without
+    `skills` skills; `session_tools` are what those of sessions have beside.
     """
     store, conversation_store = RunStore(database), ConversationStore(database)
     endings = Endings(store, conversation_store, log)
@@ -79,7 +83,9 @@ def assemble(
         process_id=process_id,
         retrieval=retrieval,
         mcp=mcp,
+        brought_mcp=brought_mcp,
         skills=skills,
+        session_tools=session_tools,
     )
     runs = Runs(parts, conversations, agents, workflows, policy)
     reconciler = Reconciler(database, store, endings, workflows)

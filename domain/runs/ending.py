@@ -1,10 +1,25 @@
 """How a run ends when it does not come to its end by itself: interrupted, failed, given up."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from domain.ids import uuid7
-from domain.turn.telling import DECODERS, Ended, Failed, Noted, Telling, Text, event, stream_of
-from storage.conversations import ConversationStore, NewMessage
+from domain.turn import planned
+from domain.turn.telling import (
+    DECODERS,
+    Delegated,
+    Ended,
+    Failed,
+    Noted,
+    Telling,
+    Text,
+    TextKind,
+    Whole,
+    event,
+    stream_of,
+)
+from storage.conversations import SAID, ConversationStore, NewMessage
 from storage.database import NoSuchRow, Unit
 from storage.events import EventLog
 from storage.records import LAST_LINE, READ, Event
@@ -60,8 +75,12 @@ class Endings:
         yield from self._conversations.add_messages(run.conversation_id, unkept)
         yield from self._runs.end_open_calls(run_id)
         shown = yield LAST_LINE(stream=stream)
-        final = [event(last), event(Ended(state, reason))]
-        lines = (shown[0][0] if shown else 0) + len(final)
+        told: Sequence[Telling] = ()
+        if run.tasks and "session" in run.request:
+            tasks, told = planned.broken(run.tasks)
+            yield from self._runs.set_tasks(run_id, run.attempt, tasks)
+        final = [event(one) for one in (*wholes(unkept), *told, last, Ended(state, reason))]
+        lines = (shown[0][0] if shown else 0) + sum(one.shown for one in final)
         yield from self._runs.settle(run_id, state, reason, lines)
         yield from self._log.append(stream, final)
         return True
@@ -69,6 +88,7 @@ class Endings:
     def _unkept(self, run: Run) -> Unit[list[NewMessage]]:
         """What was streamed of messages that are not kept yet."""
         texts: dict[tuple[str, str], list[str]] = {}
+        tellers: dict[str, Delegated | None] = {}
         after = 0
         while True:
             records = yield READ(stream=stream_of(run.id), after=after, limit=PAGE)
@@ -76,6 +96,7 @@ class Endings:
                 if record.type == "text":
                     told: Text = DECODERS["text"].decode(record.payload)
                     texts.setdefault((told.message_id, told.kind), []).append(told.text)
+                    tellers[told.message_id] = told.by
             if len(records) < PAGE:
                 break
             after = records[-1].seq
@@ -83,19 +104,38 @@ class Endings:
             run.conversation_id, [message_id for message_id, _ in texts]
         )
         return [
-            NewMessage(
-                id=uuid7(),
-                message_id=message_id,
-                role="assistant",
-                type=MESSAGE_TYPES[kind],
-                text="".join(pieces),
-                agent_name=run.request.get("agent_name"),
-                run_id=run.id,
-                details={"unfinished": True},
-            )
+            _unfinished(run, message_id, kind, "".join(pieces), tellers[message_id])
             for (message_id, kind), pieces in texts.items()
             if message_id not in kept
         ]
+
+
+def _unfinished(
+    run: Run, message_id: str, kind: str, text: str, by: Delegated | None
+) -> NewMessage:
+    task = {"task": by.shown()} if by else {}
+    return NewMessage(
+        id=uuid7(),
+        message_id=message_id,
+        role="assistant",
+        type=MESSAGE_TYPES[kind],
+        text=text,
+        agent_name=by.agent_name if by else run.request.get("agent_name"),
+        run_id=run.id,
+        task_id=by.task_id if by else None,
+        details={"unfinished": True, **task},
+    )
+
+
+def wholes(messages: Sequence[NewMessage]) -> list[Whole]:
+    """What is told of messages that are finished, or cut off: those that the run's own agent says
+    to the user."""
+    kinds: dict[str, TextKind] = {"stage_summary": "summary"}
+    return [
+        Whole(message.message_id, kinds.get(message.type, "answer"), message.text)
+        for message in messages
+        if message.type in SAID and message.text and message.task_id is None
+    ]
 
 
 def changed(run_id: str, state: State) -> Event:

@@ -9,6 +9,7 @@ is stopped.
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -23,16 +24,16 @@ from domain.errors import Conflict, Forbidden, NotFound, Throttled, Unusable
 from domain.ids import uuid7
 from domain.runs.admission import Gate
 from domain.runs.ending import changed
-from domain.turn import mcp_tools
-from domain.turn import plan as plans
-from domain.turn.loop import Next, Parts, Turn
-from domain.turn.plan import InputMessage, LoopLimits, Plan, TurnRequest
-from domain.turn.telling import stream_of
+from domain.turn.loop import Next
+from domain.turn.parts import Parts
+from domain.turn.plan import InputMessage, LoopLimits, SessionTurn, TurnRequest
+from domain.turn.planning import Planner
+from domain.turn.telling import Answered, Titled, event, stream_of
+from domain.turn.turn import Turn
 from gateways.models.model import image_urls, text_of
 from gateways.workflows import Workflows
-from storage.agents import Agent
 from storage.conversations import Conversation, NewMessage
-from storage.database import AfterCommit, Orphan, StorageError, Unit
+from storage.database import AfterCommit, NoSuchRow, Orphan, StorageError, Unit
 from storage.events import Follower, StreamTaken
 from storage.idempotency import tell_run
 from storage.runs import Active, Run, Superseded
@@ -101,7 +102,7 @@ class Runs:
         self._log = parts.log
         self._endings = parts.endings
         self._conversations = conversations
-        self._agents = agents
+        self._planner = Planner(parts, agents, policy.loops)
         self._workflows = workflows
         self._policy = policy
         self._per_user = Gate(policy.per_user)
@@ -122,30 +123,37 @@ class Runs:
         stops_with_client: bool = False,
         interrupts: bool = False,
         user_id: str | None = None,
+        session: SessionTurn | None = None,
+        attended_until: float = 0.0,
     ) -> Started:
         """Begin a run on the session; returns once it is durable and its workflow is on its way.
 
         A caller who sent no credential (`SAGE_OPEN_CHAT`) gets a session of its own every time,
         without tools and without memory.
 
+        With a `session` the run is planned, and the conversation has to be there already
+        (NotFound("session.not_found")); its owner reads along until `attended_until`.
+
         `user_id` is the account that the run is for where it is not the caller (administrators
         only). `interrupts` ends a run that is under way in the session; otherwise
         Conflict("session.busy").
 
-        Raises Unusable: chat.empty, chat.nothing_to_answer, chat.message_repeated,
-        chat.image_refused, chat.not_built, chat.context_budget, chat.loop_count,
-        chat.memory_type, and what ModelChoices.choose raises; NotFound("agent.not_found"),
-        Forbidden("chat.foreign_user"), Throttled("chat.too_many_runs").
+        Raises Unusable: chat.empty, chat.nothing_to_answer, chat.message_repeated; what
+        Planner.plan raises; Forbidden("chat.foreign_user"), Throttled("chat.too_many_runs").
         """
         caller = _acting(caller, user_id)
         if caller.via == "none":
             # Strangers share one account: none goes on with, or is told of, another's session.
             request = msgspec.structs.replace(request, session_id=None, memory_type="none")
         messages = _checked(request.messages)
-        agent = await self._agents.get(caller, request.agent_id) if request.agent_id else None
-        plan = await self._plan(caller, request, agent, language, messages)
+        plan = await self._planner.plan(caller, request, language, messages)
+        if session is not None:
+            # The cap bounds what requests ask for; a session's rounds are the administrators'.
+            rounds = request.max_loop_count or plan.max_loop_count
+            plan = msgspec.structs.replace(plan, session=session, max_loop_count=rounds)
         run_id = uuid7()
-        fresh = [_kept(message, run_id) for message in messages]
+        attached = {"attachments": session.attachments} if session else None
+        fresh = [_kept(message, run_id, attached) for message in messages]
         said = next((text_of(m.content) for m in reversed(messages) if m.role == "user"), "")
         tell_run(run_id)
 
@@ -157,6 +165,8 @@ class Runs:
                 agent_name=plan.agent_name or None,
                 title=title_of(said),
             )
+            if session is not None:
+                yield from self._attend(conversation, request.session_id, attended_until)
             yield from self._conversations.add_messages(caller, conversation, fresh)
             live = yield from self._store.live_in_conversation(conversation.id)
             if live and not interrupts:
@@ -179,6 +189,7 @@ class Runs:
                 stops_with_client=stops_with_client,
                 process_id=self._parts.process_id,
                 attempt=0,
+                answers=0,
                 lines=0,
                 tasks=None,
                 created_at=time.time(),
@@ -193,70 +204,69 @@ class Runs:
                 agent_name=plan.agent_name or None,
             )
             yield from self._log.append(f"user:{caller.user_id}", [changed(run_id, "queued")])
+            if session is not None and session.untitled:
+                title = title_of(said)
+                yield from self._parts.conversations.rename(conversation.id, title)
+                yield from self._log.append(stream_of(run_id), [event(Titled(title))])
             return Started(run, conversation)
 
         try:
             started = await self._database.write(unit)
         except Orphan:
             raise NotFound("user.not_found") from None
-        try:
-            await self._workflows.start(WORKFLOW, run_id)
-        except Exception:
-            # The run is durable: the reconciler starts it, and its stream waits until then.
-            log.exception("the workflow of run %s did not start", run_id)
+        await self._set_out(started.run)
         return started
 
-    async def _plan(
+    async def answer(
         self,
         caller: Caller,
-        request: TurnRequest,
-        agent: Agent | None,
-        language: str,
-        messages: list[InputMessage],
-    ) -> Plan:
-        choice = await self._parts.choices.choose(
-            caller,
-            bound_by=agent.owner_id if agent else "",
-            bound=agent.provider_id if agent else None,
-            config=request.llm_model_config,
-        )
-        wanted = request.available_knowledge_bases
-        retrieval = self._parts.retrieval
-        if retrieval is not None:
-            knowledge = await retrieval.usable(caller, agent, wanted)
-        else:
-            knowledge = ([], list(wanted or (agent and agent.knowledge_bases) or ()))
-        if self._parts.skills is not None:
-            skills = await self._parts.skills.usable(caller, agent, request.available_skills)
-        else:
-            skills = ([], list(request.available_skills or (agent and agent.skills) or ()))
-        lent: dict[str, str] = {}
-        if self._parts.mcp is not None:
-            lent = await mcp_tools.lenders(
-                self._parts.mcp,
-                caller_id=caller.user_id,
-                agent=agent,
-                asked=request.available_tools,
-                built_in=self._parts.tools.names,
-            )
-        plan = plans.settle(
-            request,
-            agent,
-            limits=self._policy.loops,
-            built_in=self._parts.tools.names,
-            asked=[message.message_id or "" for message in messages],
-            model=choice,
-            language=language,
-            with_tools=caller.via != "none",
-            knowledge=knowledge,
-            skills=skills,
-            mcp_tools=lent,
-        )
-        if any(image_urls(message.content) for message in messages):
-            resolved = await self._parts.choices.open(choice)
-            if not resolved.supports_multimodal:
-                raise Unusable("chat.image_refused")
-        return plan
+        conversation: Conversation,
+        said: str,
+        *,
+        attachments: list[dict[str, Any]],
+        attended_until: float = 0.0,
+    ) -> tuple[Run, int] | None:
+        """Let the conversation's run that waits go on with what its user says. Returns the run
+        and the record of its stream that tells of the answer; None where no run waits."""
+        waiting = await self._store.latest(conversation.id)
+        if waiting is None or waiting.state != "waiting":
+            return None
+        run_id, message_id = waiting.id, uuid7()
+        message = InputMessage(role="user", content=said, message_id=message_id)
+        fresh = [_kept(message, run_id, {"attachments": attachments})]
+        told = [event(Answered(message_id, said, attachments))]
+        tell_run(run_id)
+
+        def unit() -> Unit[tuple[Run, int]]:
+            yield from self._attend(conversation, conversation.id, attended_until)
+            yield from self._conversations.add_messages(caller, conversation, fresh)
+            run = yield from self._store.answer(run_id)
+            yield from self._log.append(f"user:{run.owner_id}", [changed(run_id, "queued")])
+            return run, (yield from self._log.append(stream_of(run_id), told))
+
+        try:
+            answered = await self._database.write(unit)
+        except Superseded:
+            return None
+        except NoSuchRow:
+            raise NotFound("session.not_found") from None
+        await self._set_out(answered[0])
+        return answered
+
+    def _attend(
+        self, conversation: Conversation, session_id: str | None, until: float
+    ) -> Unit[None]:
+        if conversation.id != session_id:
+            raise NotFound("session.not_found")  # it was deleted at this moment
+        if until:
+            yield from self._parts.conversations.attend(conversation.id, until)
+
+    async def _set_out(self, run: Run) -> None:
+        try:
+            await self._workflows.start(WORKFLOW, run.workflow_id)
+        except Exception:
+            # The run is durable: the reconciler starts it, and its stream waits until then.
+            log.exception("the workflow of run %s did not start", run.id)
 
     # --- ending from outside --------------------------------------------------------------------
 
@@ -271,6 +281,11 @@ class Runs:
     async def stop(self, run_id: str, reason: str, message: str = "") -> None:
         """End one run as cancelled, if it is live."""
         await self._database.write(lambda: self._stop(run_id, reason, message))
+
+    async def stop_account(self, user_id: str) -> None:
+        """End every live run of an account as cancelled."""
+        for run in await self._store.active(user_id, since=math.inf):
+            await self.stop(run.run_id, "interrupted")
 
     async def stop_conversation(
         self, conversation_id: str, reason: str = "interrupted", message: str = ""
@@ -369,13 +384,14 @@ class Runs:
 
     # --- carrying out ---------------------------------------------------------------------------
 
-    async def _carry_out(self, run_id: str) -> None:
+    async def _carry_out(self, workflow_id: str) -> None:
         """The workflow's body. While the process drains it is cancelled instead of ended: the
         workflow stays unfinished in its record, and is taken up again."""
         if self._draining:
             raise asyncio.CancelledError
+        run_id = workflow_id.partition(".")[0]
         run = await self._store.get(run_id)
-        if run is None or not run.live:
+        if run is None or not run.live or run.workflow_id != workflow_id:
             return
         choice = run.request.get("model") or {}
         provider = choice.get("provider_id") or choice.get("base_url") or ""
@@ -383,9 +399,7 @@ class Runs:
         turn = Turn(self._parts, run_id)
         try:
             async with self._per_user.enter(run.owner_id), self._per_provider.enter(provider):
-                while await self._workflows.step("stride", partial(self._stride, live, turn)) == (
-                    "more"
-                ):
+                while await self._stride(live, turn) == "more":
                     pass
         finally:
             if self._live.get(run_id) is live:
@@ -475,7 +489,7 @@ def _checked(given: list[InputMessage]) -> list[InputMessage]:
     return messages
 
 
-def _kept(message: InputMessage, run_id: str) -> NewMessage:
+def _kept(message: InputMessage, run_id: str, details: dict[str, Any] | None = None) -> NewMessage:
     types = {"user": "user_input", "assistant": "assistant_text"}
     return NewMessage(
         id=uuid7(),
@@ -485,4 +499,5 @@ def _kept(message: InputMessage, run_id: str) -> NewMessage:
         text=text_of(message.content),
         content=message.content if isinstance(message.content, list) else None,
         run_id=run_id if message.role == "user" else None,
+        details=details if details and details.get("attachments") else None,
     )

@@ -43,18 +43,18 @@ class Reconciler:
         await self._workflows.forget(time.time() - FORGET_S)
 
     async def _settle(self, rows: list[Unfinished], grace_s: float) -> None:
-        found = await self._workflows.find([row.id for row in rows])
+        found = await self._workflows.find([row.workflow_id for row in rows])
         for row in rows:
-            workflow = found.get(row.id)
+            workflow = found.get(row.workflow_id)
             if workflow is None:
                 if time.time() - row.created_at >= grace_s:
                     log.info("run %s had no workflow and is started", row.id)
-                    await self._workflows.start(WORKFLOW, row.id)
+                    await self._workflows.start(WORKFLOW, row.workflow_id)
             elif workflow.ended:
                 await self._fail(row.id, "lost")
             elif workflow.version != self._workflows.version:
                 await self._fail(row.id, "outdated")
-                await self._workflows.cancel([row.id])
+                await self._workflows.cancel([row.workflow_id])
 
     async def _fail(self, run_id: str, reason: str) -> None:
         if await self._database.write(lambda: self._endings.fail(run_id, reason)):

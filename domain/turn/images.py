@@ -2,16 +2,20 @@
 
 import base64
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from domain.errors import NotFound
-from gateways.errors import OutboundFailed, OutboundTooLarge
+from gateways.errors import GatewayError, ModelRefused, OutboundFailed, OutboundTooLarge
 from gateways.outbound import Outbound
 
 PURPOSE = "image"
 MAX_BYTES = 10 * 1024 * 1024
 TIMEOUT_S = 20.0
 TYPES = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif"})
+
+IMAGES_MAX = 16
+CHARACTERS_MAX = 32 * 1024 * 1024
+"""Images of one prompt, and the characters of their `data:` URLs: all are in memory at once."""
 
 LoadImage = Callable[[str, str], Awaitable[str]]
 """(whose run it is, an address) → the image as a `data:` URL. Raises GatewayError."""
@@ -45,6 +49,43 @@ def loader(outbound: Outbound, *own: OwnImages) -> LoadImage:
         return _data_url(found.media_type, found.body)
 
     return load
+
+
+async def with_images(
+    messages: list[dict[str, Any]], load: LoadImage, owner_id: str
+) -> list[dict[str, Any]]:
+    """The messages of a prompt with images in place of their addresses: the latest IMAGES_MAX of
+    them, for earlier ones the model has seen. Raises ModelRefused."""
+    shown: list[dict[str, Any]] = []
+    left, room = IMAGES_MAX, CHARACTERS_MAX
+    for message in reversed(messages):
+        content = message["content"]
+        if not isinstance(content, list):
+            shown.append(message)
+            continue
+        parts = []
+        for part in reversed(content):
+            if part.get("type") == "image_url":
+                if left == 0:
+                    parts.append({"type": "text", "text": "[an earlier image]"})
+                    continue
+                url = await _loaded(part["image_url"]["url"], load, owner_id)
+                left, room = left - 1, room - len(url)
+                if room < 0:
+                    raise ModelRefused(400, "the images are too large together")
+                part = {"type": "image_url", "image_url": {"url": url}}
+            parts.append(part)
+        shown.append({**message, "content": parts[::-1]})
+    return shown[::-1]
+
+
+async def _loaded(url: str, load: LoadImage, owner_id: str) -> str:
+    if url.startswith("data:"):
+        return url
+    try:
+        return await load(owner_id, url)
+    except GatewayError as error:
+        raise ModelRefused(400, f"an image could not be read: {error}") from None
 
 
 def _data_url(media_type: str, body: bytes) -> str:

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import msgspec
 
-from domain.errors import Unavailable
-from domain.knowledge.retrieval import Found, Retrieval
-from domain.tools import Tool, ToolFailed
+from domain.knowledge.retrieval import Passages, Retrieval
+from domain.tools import Tool
 
 NAME = "knowledge_search"
+BY_WORDS_ALONE = "(The embedding model does not answer: these were looked for by words alone.)"
 
 
 class KnowledgeSearchArguments(msgspec.Struct, forbid_unknown_fields=True):
@@ -23,11 +23,7 @@ def knowledge_tool(retrieval: Retrieval, base_ids: Sequence[str]) -> Tool:
     """The tool over these bases. It reads only, so it may run again after a crash."""
 
     async def search(wanted: KnowledgeSearchArguments) -> str:
-        try:
-            found = await retrieval.search(base_ids, wanted.query, wanted.count)
-        except Unavailable:
-            raise ToolFailed("the knowledge bases cannot be searched now") from None
-        return cited(found)
+        return cited(await retrieval.search(base_ids, wanted.query, wanted.count))
 
     return Tool(
         NAME,
@@ -36,15 +32,15 @@ def knowledge_tool(retrieval: Retrieval, base_ids: Sequence[str]) -> Tool:
         KnowledgeSearchArguments,
         search,
         True,
+        "search",
     )
 
 
-def cited(found: Sequence[Found]) -> str:
+def cited(passages: Passages) -> str:
     """Passages as a model and a user read them: each under its number and its source."""
-    if not found:
-        return "Nothing was found."
-    return "\n\n".join(
+    told = [
         f"[{number}] {one.chunk.document}, passage {one.chunk.position + 1}"
         f" (segment {one.segment_id}, score {one.score:.3f})\n{one.chunk.content}"
-        for number, one in enumerate(found, 1)
-    )
+        for number, one in enumerate(passages.found, 1)
+    ] or ["Nothing was found."]
+    return "\n\n".join([BY_WORDS_ALONE, *told] if passages.by_words_alone else told)

@@ -1,77 +1,56 @@
 """The agent's loop: model, tools, model, … answer.
 
-A turn goes in **strides**, each one model call or one round of tool calls. What comes next is
-read off the run's rows alone, so a turn that stood between two strides goes on from them, in this
-process or another. A call's row commits before the call goes out; a turn that finds one begun and
-not ended does not call again (calls that may be repeated aside) and ends the run as interrupted.
+It goes in **strides**, each one model call, one round of tool calls, or one round of tasks that
+sub-agents work on, in loops of their own. What comes next is read off the rows alone, so a loop
+that stood between two strides goes on from them, in this process or another. A call's row commits
+before the call goes out; a turn that finds one begun and not ended does not call again (calls that
+may be repeated aside) and ends the run as interrupted.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import aclosing
-from typing import Any, Literal
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from domain.ids import uuid7
-from domain.knowledge.retrieval import Retrieval
-from domain.mcp import McpServers
-from domain.model_choice import ModelChoices, Resolved
-from domain.runs.ending import MESSAGE_TYPES, Endings, changed
-from domain.skills import Skills
-from domain.tools import Tool, ToolFailed, Tools
-from domain.turn import knowledge_tool, mcp_tools, skill_tool, workflow_tools
-from domain.turn.images import LoadImage
+from domain.model_choice import Resolved
+from domain.runs.ending import wholes
+from domain.tools import Consent, Result, ToolFailed, TurnTool
+from domain.turn import consent, delegation, planned, toolset, workflow_tools
+from domain.turn.delegation import Delegation, Handed
+from domain.turn.images import with_images
+from domain.turn.journal import Finished, Journal, as_kept
+from domain.turn.listening import REASONS, Purpose, Said, listen
+from domain.turn.mcp_tools import RemoteTool
+from domain.turn.parts import Parts
 from domain.turn.plan import Plan
-from domain.turn.prompt import APART, conversation_messages, system_message, within
+from domain.turn.prompt import APART, PLAN, conversation_messages, system_message, within
 from domain.turn.telling import (
-    Begun,
-    Called,
-    Ended,
+    Delegated,
     Failed,
     Noted,
-    Returned,
-    Suggested,
     Telling,
     Text,
-    TextKind,
+    Titled,
     Tokens,
-    event,
-    stream_of,
+    Whole,
 )
-from gateways.errors import (
-    GatewayError,
-    ModelDropped,
-    ModelError,
-    ModelMalformed,
-    ModelRefused,
-    ModelTimeout,
-    ModelUnreachable,
-)
+from domain.turn.toolset import Toolset
+from domain.turn.voice import SUGGESTIONS, Voice
+from gateways.errors import ModelError
 from gateways.models import model as models
-from storage.conversations import ConversationStore, Message, NewMessage
-from storage.database import Database, Unit
-from storage.events import Event, EventLog, Writer
-from storage.recollections import RecollectionStore
-from storage.runs import Call, Outcome, Run, RunStore, State
+from storage.conversations import Message, NewMessage
 
 Next = Literal["more", "done"]
-Stride = Literal["think", "model", "tools", "summary", "suggest", "end"]
+Stride = Literal[
+    "think", "plan", "convene", "model", "tools", "delegate", "summary", "suggest", "wait", "end"
+]
+T = TypeVar("T")
 
-HISTORY = 1000
-"""Messages of a conversation that a prompt is made of, at most."""
-RECOLLECTIONS = 20
-CALLS_MAX = 16
-"""Tool calls of one answer that are made; a model asks for any number, and they go side by side."""
-ANSWER_MAX = 2 * 1024 * 1024
-"""Characters of one answer with its reasoning: every one of them is logged."""
-ANSWER_S = 1800.0
-"""Seconds that one answer may take. A model's own timeout bounds its silence alone, and one that
-says a word a minute would hold a run for ever."""
-IMAGES_MAX = 16
-IMAGE_CHARACTERS_MAX = 32 * 1024 * 1024
-"""Images of one prompt, and the characters of their `data:` URLs: all are in memory at once."""
-SUGGESTIONS = 3
+TITLE_MAX = 100
+"""Characters of a title that a plan gives its session."""
 
 THINK = (
     "Before you answer, think the task through: what is asked, what is known, which steps lead to"
@@ -81,147 +60,147 @@ SUMMARISE = "Summarise in a few sentences what was asked, what was done and what
 SUGGEST = (
     f"Suggest {SUGGESTIONS} short questions that the user may ask next, one a line, nothing else."
 )
-
-REASONS: dict[type[ModelError], str] = {
-    ModelRefused: "model_refused",
-    ModelUnreachable: "model_unreachable",
-    ModelTimeout: "model_timeout",
-    ModelDropped: "model_dropped",
-    ModelMalformed: "model_malformed",
-}
-INTERRUPTED = "interrupted_by_restart"
+ASKED: dict[Purpose, str] = {"think": THINK, "summary": SUMMARISE, "suggest": SUGGEST}
 
 
-class Parts(msgspec.Struct, frozen=True):
-    """What a turn works with."""
+class Shared(msgspec.Struct):
+    """What all agents of a run have in common: `agents` are the plans of its sub-agents by key,
+    `brought` the tools of servers that the request brought along, `session` those of its session,
+    which the run's own agent has."""
 
-    database: Database
-    runs: RunStore
-    conversations: ConversationStore
-    recollections: RecollectionStore
-    log: EventLog
-    endings: Endings
-    choices: ModelChoices
-    tools: Tools
-    load_image: LoadImage
-    process_id: str
-    retrieval: Retrieval | None = None
-    mcp: McpServers | None = None
-    skills: Skills | None = None
+    parts: Parts
+    journal: Journal
+    agents: Mapping[str, Plan]
+    brought: Mapping[str, RemoteTool] = {}
+    session: Mapping[str, TurnTool] = {}
 
 
-class Said(msgspec.Struct):
-    """What came of one model call."""
+async def opened(
+    shared: Shared,
+    plan: Plan,
+    messages: Sequence[Message],
+    *,
+    path: Sequence[str],
+    by: Delegated | None = None,
+    recollections: Sequence[str] = (),
+) -> "Loop":
+    """The loop of an agent, with its model and its tools at hand. `path` as in Delegation."""
+    names = plan.brought_tools
+    brought = {
+        name: tool for name, tool in shared.brought.items() if names is None or name in names
+    }
+    session = shared.session if plan.session is not None else {}
+    return Loop(
+        shared,
+        plan,
+        messages,
+        resolved=await shared.parts.choices.open(plan.model),
+        tools=await toolset.opened(shared.parts, plan, {**brought, **session}),
+        path=path,
+        by=by,
+        recollections=recollections,
+    )
 
-    text: str = ""
-    text_id: str = ""
-    reasoning: str = ""
-    reasoning_id: str = ""
-    calls: list[models.ToolCall] = []
-    ask: models.Ask | None = None
-    usage: models.Usage | None = None
 
+class Loop:
+    """What one agent does in a run: the run's own, or, in a task (`by`), a sub-agent."""
 
-class Turn:
-    """One attempt at a run. `advance` is called until it says "done"."""
-
-    def __init__(self, parts: Parts, run_id: str) -> None:
-        self._parts = parts
-        self.run_id = run_id
-        self._run: Run | None = None
-        self._plan: Plan
-        self._resolved: Resolved
-        self._messages: list[Message] = []
-        self._new: list[NewMessage] = []
-        self._step = 0
-        self._claimed = False
-        self._head = 0
-        self._line = 0
-        self._lines = 0
-        self._recollections: list[str] = []
-        self._remote: dict[str, mcp_tools.RemoteTool] = {}
+    def __init__(
+        self,
+        shared: Shared,
+        plan: Plan,
+        messages: Sequence[Message],
+        *,
+        resolved: Resolved,
+        tools: Toolset,
+        path: Sequence[str],
+        by: Delegated | None,
+        recollections: Sequence[str],
+    ) -> None:
+        self._shared = shared
+        self._journal = shared.journal
+        self._plan = plan
+        self._messages = list(messages)
+        self._resolved = resolved
+        self._tools = tools
+        self._path = tuple(path)
+        self._by = by
+        self._recollections = recollections
+        self._voice = Voice(plan.agent_name, shared.journal.run.id, by, tools)
+        able = resolved.model.capabilities.tools
+        self._delegation = Delegation(plan, shared.agents, self._path, able=able)
 
     async def advance(self) -> Next:
         """Make the next stride. Raises Superseded, StreamTaken when another has taken the run."""
-        if self._run is None and not await self._open():
-            return "done"
         stride = self._next_stride()
         match stride:
             case "tools":
+                if wanted := await self._consents():
+                    return await self._ask_consent(wanted)
                 await self._call_tools()
-            case "end":
-                await self._end_now()
-                return "done"
+            case "delegate":
+                await self._delegate()
+            case "convene":
+                await self._convene()
+            case "end" | "wait":
+                if self._by is not None:
+                    return "done"
+                await self._journal.begin("model", [])
+                return await self._commit()
             case _:
                 return await self._call_model(stride)
         return "more"
 
-    # --- where the turn stands ------------------------------------------------------------------
+    async def work(self) -> tuple[str, bool]:
+        """As a sub-agent, go on to the end; returns the result, and whether there is one."""
+        while await self.advance() == "more":
+            pass
+        own = self._own()
+        for message in own:
+            if message.type == "error":
+                return f"The task failed: {message.text}", False
+        return next((m.text or "" for m in reversed(own) if m.type == "assistant_text"), ""), True
 
-    async def _open(self) -> bool:
-        """Read the rows. False when the run is over, or has to be ended as interrupted."""
-        parts = self._parts
-        run = await parts.runs.get(self.run_id)
-        if run is None or not run.live:
-            return False
-        made = await parts.runs.calls(run.id)
-        self._plan = msgspec.convert(run.request, Plan)
-        if any(call.outcome is None and not self._repeatable(call) for call in made):
-            await parts.database.write(lambda: parts.endings.fail(run.id, INTERRUPTED))
-            return False
-        self._run = run
-        self._step = max((call.step for call in made), default=-1) + 1
-        self._messages = await parts.conversations.history(run.conversation_id, HISTORY)
-        self._resolved = await parts.choices.open(self._plan.model)
-        if self._plan.mcp_tools and parts.mcp is not None:
-            self._remote = await mcp_tools.opened(parts.mcp, self._plan.mcp_tools)
-        if self._plan.memory_type == "user" and run.agent_id:
-            self._recollections = await parts.recollections.said_elsewhere(
-                run.owner_id, run.agent_id, run.conversation_id, RECOLLECTIONS
-            )
-        return True
-
-    def _repeatable(self, call: Call) -> bool:
-        if call.kind != "tool":
-            return False
-        tool = self._tool(call.name)
-        return call.name in workflow_tools.NAMES or (tool is not None and tool.repeatable)
-
-    def _tool(self, name: str) -> Tool | mcp_tools.RemoteTool | None:
-        """A tool that this turn may use."""
-        plan, retrieval = self._plan, self._parts.retrieval
-        if name == knowledge_tool.NAME:
-            if retrieval is None or not plan.knowledge_bases:
-                return None
-            return knowledge_tool.knowledge_tool(retrieval, plan.knowledge_bases)
-        if name == skill_tool.NAME:
-            if self._parts.skills is None or not plan.skills:
-                return None
-            return skill_tool.skill_tool(self._parts.skills, plan.skills)
-        allowed = plan.tools is None or name in plan.tools
-        built_in = self._parts.tools.get(name) if allowed else None
-        return built_in or self._remote.get(name)
+    # --- where the loop stands ------------------------------------------------------------------
 
     def _own(self) -> list[Message]:
-        """What this run has said so far."""
-        return [
-            m for m in self._messages if m.run_id == self.run_id and m.role in ("assistant", "tool")
-        ]
+        """What the agent has said in this run so far."""
+        return [m for m in self._course() if m.role in ("assistant", "tool")]
 
-    def _pending(self) -> list[dict[str, Any]]:
-        """Tool calls that the model has asked for and that have no result yet."""
+    def _course(self) -> list[Message]:
+        """The messages of this run, those of its user among them."""
+        return [m for m in self._messages if m.run_id == self._journal.run.id]
+
+    def _pending(self) -> list[tuple[dict[str, Any], str]]:
+        """Tool calls that the model has asked for and that have no result yet, each with an id
+        that is its own in the run."""
         own = self._own()
         answered = {m.tool_call_id for m in own if m.role == "tool"}
-        return [call for m in own for call in m.tool_calls or () if call["id"] not in answered]
+        return [
+            (call, f"{m.message_id}.{place}")
+            for m in own
+            for place, call in enumerate(m.tool_calls or ())
+            if call["id"] not in answered
+        ]
 
     def _next_stride(self) -> Stride:
+        plan = self._plan
+        if pending := self._pending():
+            others = any(call["function"]["name"] != delegation.NAME for call, _ in pending)
+            return "tools" if others else "delegate"
+        if plan.session is not None:
+            following = planned.next_stride(self._course(), plan.session)
+            # Without tools nothing can be carried out: such a model answers as well as it can.
+            plans = self._resolved.model.capabilities.tools
+            return "model" if following == "plan" and not plans else following
         own = self._own()
         types = {m.type for m in own}
-        plan = self._plan
-        if plan.deep_thinking and plan.mode == "default" and "thinking" not in types:
+        if "error" in types:
+            return "end"
+        if plan.deep_thinking and plan.mode != "simple" and "thinking" not in types:
             return "think"
-        if self._pending():
-            return "tools"
+        if plan.mode == "team" and self._delegation.names and "tool_call" not in types:
+            return "convene"
         said = [m for m in own if m.type not in APART]
         if not said or said[-1].role == "tool":
             return "model"
@@ -236,65 +215,54 @@ class Turn:
     @property
     def _rounds(self) -> int:
         """How many times the model has asked for tools in this run."""
-        return sum(m.type == "tool_call" for m in self._own())
+        return sum(
+            m.type == "tool_call" and not (m.details or {}).get("convened") for m in self._own()
+        )
 
     # --- model calls ----------------------------------------------------------------------------
 
-    async def _call_model(self, stride: Stride) -> Next:
-        plan = self._plan
-        last = stride == "model" and self._rounds + 1 >= plan.max_loop_count
+    async def _call_model(self, purpose: Purpose) -> Next:
+        plan, journal = self._plan, self._journal
+        last = purpose == "model" and self._rounds + 1 >= plan.max_loop_count
         try:
-            call = await self._model_call(stride, offers=stride == "model" and not last)
+            call = await self._model_call(purpose, offers=purpose == "model" and not last)
         except ModelError as error:
-            _, step, writer = await self._begin("model", [self._resolved.name])
-            return await self._after_failure(stride, writer, step, Said(), error)
-        run, step, writer = await self._begin("model", [self._resolved.name])
-        if not self._rounds and not self._own():
-            self._tell_skipped(writer)
+            step = await journal.begin("model", [self._resolved.name])
+            return await self._after_failure(purpose, step, Said(), error)
+        step = await journal.begin("model", [self._resolved.name])
+        if not self._own():
+            self._tell_skipped()
         said = Said()
         try:
-            await self._listen(stride, call, writer, said)
+            await listen(journal, self._resolved.model, call, purpose, said, self._by)
         except ModelError as error:
-            return await self._after_failure(stride, writer, step, said, error)
+            return await self._after_failure(purpose, step, said, error)
         final: list[Telling] = []
         if said.usage is not None:
             usage = said.usage
-            final.append(
-                Tokens(
-                    uuid7(),
-                    self._resolved.name,
-                    usage.input_tokens,
-                    usage.output_tokens,
-                    usage.estimated,
-                )
-            )
+            counts = (usage.input_tokens, usage.output_tokens, usage.estimated)
+            final.append(Tokens(uuid7(), self._resolved.name, *counts, self._by))
         if last and said.calls:
-            final.append(Noted(uuid7(), "loop_limit"))
+            final.append(Noted(uuid7(), "loop_limit", by=self._by))
             said.calls = []
-        fresh = self._kept(stride, said, final)
-        self._remember(fresh)
-        ended = self._next_stride() == "end"
-        await self._commit(
-            writer,
-            lambda: self._finish(run, [(step, "ok", said.usage)], fresh, ends=ended),
-            [*final, Ended("completed")] if ended else final,
-        )
-        return "done" if ended else "more"
+        fresh = self._voice.kept(purpose, said, final)
+        title = self._move_on(said, fresh, final)
+        return await self._commit([(step, "ok", said.usage)], fresh, final, title)
 
-    async def _model_call(self, stride: Stride, *, offers: bool) -> models.ModelCall:
+    async def _model_call(self, purpose: Purpose, *, offers: bool) -> models.ModelCall:
         resolved, plan = self._resolved, self._plan
         capable = resolved.model.capabilities
+        draws = purpose == "plan"
+        offers = offers and capable.tools
+        workflows = offers and plan.mode != "simple" and bool(plan.workflows)
         functions: list[dict[str, Any]] = []
-        workflows = offers and capable.tools and plan.mode == "default" and bool(plan.workflows)
-        if offers and capable.tools:
-            functions = self._parts.tools.functions(plan.tools)
-            if (knowledge := self._tool(knowledge_tool.NAME)) is not None:
-                functions = [*functions, knowledge.function()]
-            if (skill := self._tool(skill_tool.NAME)) is not None:
-                functions = [*functions, skill.function()]
-            functions = [*functions, *(tool.function() for tool in self._remote.values())]
-            if workflows:
-                functions += workflow_tools.functions(plan.workflows)
+        if offers:
+            functions = self._tools.functions()
+        if workflows:
+            functions += workflow_tools.functions(plan.workflows)
+        if offers and self._delegation:
+            functions.append(self._delegation.function())
+        knows = bool(self._delegation) and (offers or purpose == "think" or plan.mode == "team")
         images = resolved.supports_multimodal
         earlier, present = self._split()
         shown = conversation_messages([*earlier, *present], images=images)
@@ -309,18 +277,22 @@ class Turn:
             [prompt for _, prompt in shown[:cut]],
             [prompt for _, prompt in shown[cut:]],
         )
-        thinking = "\n".join(m.text or "" for m in self._own() if m.type == "thinking")
         system = system_message(
             plan,
             workflows=workflows,
-            skills=any(one["function"]["name"] == skill_tool.NAME for one in functions),
+            skills=offers and self._tools.has_skills,
+            sub_agents=self._delegation.section() if knows else "",
             recollections=self._recollections,
-            thinking=thinking,
+            thinking="\n".join(m.text or "" for m in self._own() if m.type == "thinking"),
         )
+        if plan.session is not None:
+            tasks = self._journal.tasks
+            system["content"] += planned.attached(self._messages)
+            system["content"] += f"\n\n{planned.ASKED}" if draws else planned.section(tasks)
         if images:
-            messages = await self._with_images(messages)
-        asked = {"think": THINK, "summary": SUMMARISE, "suggest": SUGGEST}.get(stride)
-        if asked:
+            parts = self._shared.parts
+            messages = await with_images(messages, parts.load_image, self._journal.run.owner_id)
+        if asked := ASKED.get(purpose):
             messages = [*messages, {"role": "user", "content": asked}]
         return models.ModelCall(
             messages=[system, *messages],
@@ -329,375 +301,280 @@ class Turn:
             max_tokens=resolved.max_tokens,
             top_p=resolved.top_p,
             presence_penalty=resolved.presence_penalty,
+            json_schema=planned.SCHEMA if draws and capable.json_schema else None,
         )
 
     def _split(self) -> tuple[list[Message], list[Message]]:
         """Earlier turns, and the present one."""
-        asked = set(self._plan.asked)
+        asked, run_id = set(self._plan.asked), self._journal.run.id
         earlier: list[Message] = []
         present: list[Message] = []
         for message in self._messages:
-            here = message.run_id == self.run_id or message.message_id in asked
+            here = message.run_id == run_id or message.message_id in asked
             (present if here else earlier).append(message)
         return earlier, present
 
-    async def _with_images(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The messages with images in place of their addresses: the latest IMAGES_MAX of them, for
-        earlier ones the model has seen. Raises ModelRefused."""
-        shown: list[dict[str, Any]] = []
-        left, room = IMAGES_MAX, IMAGE_CHARACTERS_MAX
-        for message in reversed(messages):
-            content = message["content"]
-            if not isinstance(content, list):
-                shown.append(message)
-                continue
-            parts = []
-            for part in reversed(content):
-                if part.get("type") == "image_url":
-                    if left == 0:
-                        parts.append({"type": "text", "text": "[an earlier image]"})
-                        continue
-                    url = await self._image(part)
-                    left, room = left - 1, room - len(url)
-                    if room < 0:
-                        raise ModelRefused(400, "the images are too large together")
-                    part = {"type": "image_url", "image_url": {"url": url}}
-                parts.append(part)
-            shown.append({**message, "content": parts[::-1]})
-        return shown[::-1]
+    def _move_on(self, said: Said, fresh: list[NewMessage], final: list[Telling]) -> str:
+        """What a model call changes about the plan: its tasks, and which step is due. Returns the
+        title that it gives the session."""
+        journal, session = self._journal, self._plan.session
+        if session is None:
+            return ""
+        title = ""
+        if said.drawn is not None:
+            tasks = planned.begun(said.drawn)
+            title = said.drawn.title.strip()[:TITLE_MAX] if session.untitled else ""
+            if title:
+                final.append(Titled(title))
+            final += planned.drawn_up(tasks) if tasks else []
+        elif planned.present(journal.tasks) and not (said.calls or said.ask):
+            tasks, told = planned.moved(journal.tasks)
+            final += told
+        else:
+            return ""
+        if tasks:
+            journal.put_tasks(tasks)
+            due = planned.present(tasks)
+            text = due["description"] if due else self._closing()
+            fresh.append(self._voice.due(text))
+        return title
 
-    async def _image(self, part: dict[str, Any]) -> str:
-        url: str = part["image_url"]["url"]
-        if url.startswith("data:"):
-            return url
-        assert self._run is not None
-        try:
-            return await self._parts.load_image(self._run.owner_id, url)
-        except GatewayError as error:
-            raise ModelRefused(400, f"an image could not be read: {error}") from None
-
-    async def _listen(
-        self, stride: Stride, call: models.ModelCall, writer: Writer, said: Said
-    ) -> None:
-        """Hear the model out, and tell what it says as it comes."""
-        kinds: dict[Stride, TextKind] = {"think": "thinking", "summary": "summary"}
-        kind = kinds.get(stride, "answer")
-        quiet = stride == "suggest"
-        pieces: list[str] = []
-        reasons: list[str] = []
-        said.text_id, said.reasoning_id = uuid7(), uuid7()
-        push, drain = writer.push, writer.drain
-        room = ANSWER_MAX
-        try:
-            async with (
-                asyncio.timeout(ANSWER_S),
-                aclosing(self._resolved.model.stream(call)) as deltas,
-            ):
-                async for delta in deltas:
-                    if isinstance(delta, models.Text | models.Reasoning):
-                        room -= len(delta.text)
-                        if room < 0:
-                            raise ModelMalformed(f"an answer of over {ANSWER_MAX} characters")
-                    match delta:
-                        case models.Text(text=text, stamp=stamp):
-                            pieces.append(text)
-                            if not quiet:
-                                push(event(Text(said.text_id, kind, text, stamp)))
-                                await drain()
-                        case models.Reasoning(text=text, stamp=stamp):
-                            reasons.append(text)
-                            if not quiet:
-                                push(event(Text(said.reasoning_id, "reasoning", text, stamp)))
-                                await drain()
-                        case models.ToolCall():
-                            if stride == "model" and len(said.calls) < CALLS_MAX:
-                                said.calls = [*said.calls, delta]
-                        case models.Ask(question=question):
-                            if stride == "model":
-                                said.ask = delta
-                                pieces.append(question)
-                                at = event(Text(said.text_id, kind, question, 0.0)).at
-                                push(event(Text(said.text_id, kind, question, at)))
-                        case models.Usage():
-                            said.usage = delta
-                        case models.Finish():
-                            pass
-        except TimeoutError:
-            raise ModelTimeout(f"an answer that took over {ANSWER_S:g} s") from None
-        finally:
-            said.text = "".join(pieces)
-            said.reasoning = "".join(reasons)
-
-    def _kept(self, stride: Stride, said: Said, final: list[Telling]) -> list[NewMessage]:
-        """The messages that a model call leaves, and in `final` what is told of them."""
-        fresh: list[NewMessage] = []
-        if said.reasoning and stride != "suggest":
-            fresh.append(self._assistant(said.reasoning_id, "reasoning_content", said.reasoning))
-        if stride == "suggest":
-            suggestions = suggested(said.text)
-            final += [Suggested(uuid7(), question) for question in suggestions]
-            fresh.append(self._assistant(said.text_id, "query_suggest", "\n".join(suggestions)))
-            return fresh
-        if said.ask is not None:
-            details = {"ask": said.ask.id, "question": said.ask.question}
-            fresh.append(
-                self._assistant(said.text_id, "assistant_text", said.text, details=details)
-            )
-            return fresh
-        if said.text or not said.calls:
-            kinds = {"think": "thinking", "summary": "summary"}
-            type_ = MESSAGE_TYPES[kinds.get(stride, "answer")]
-            fresh.append(self._assistant(said.text_id, type_, said.text))
-        if said.calls:
-            tool_calls = [
-                {
-                    "id": call.id,
-                    "type": "function",
-                    "function": {"name": call.name, "arguments": call.arguments},
-                }
-                for call in said.calls
-            ]
-            message_id = uuid7()
-            final.append(Called(message_id, tool_calls))
-            fresh.append(self._assistant(message_id, "tool_call", None, tool_calls=tool_calls))
-        return fresh
+    def _closing(self) -> str:
+        """What the model is told once every step is done."""
+        plans = [m.details or {} for m in self._own() if m.type == PLAN]
+        return plans[-1].get("closing") or planned.CLOSE
 
     async def _after_failure(
-        self, stride: Stride, writer: Writer, step: int, said: Said, error: ModelError
+        self, purpose: Purpose, step: int, said: Said, error: ModelError
     ) -> Next:
-        """A model call that failed ends the run, unless the answer stood already."""
-        run = self._held()
-        reason = REASONS.get(type(error), "model_failed")
-        detail = str(error)
-        if stride in ("summary", "suggest"):
-            type_ = "stage_summary" if stride == "summary" else "query_suggest"
-            fresh = [self._assistant(said.text_id or uuid7(), type_, said.text)]
-            self._remember(fresh)
-            ended = self._next_stride() == "end"
-            final: list[Telling] = [Noted(uuid7(), reason, text=detail)]
-            await self._commit(
-                writer,
-                lambda: self._finish(run, [(step, "error", None)], fresh, ends=ended),
-                [*final, Ended("completed")] if ended else final,
-            )
-            return "done" if ended else "more"
-        fresh = self._unfinished(stride, said)
-        await self._commit(
-            writer,
-            lambda: self._finish(run, [(step, "error", None)], fresh, ends=True, reason=reason),
-            [Failed(uuid7(), reason, detail), Ended("failed", reason)],
-        )
+        """A model call that failed ends the run, unless the answer stood already; a sub-agent's
+        ends its task."""
+        reason, detail = REASONS.get(type(error), "model_failed"), str(error)
+        finished: list[Finished] = [(step, "error", None)]
+        noted = Noted(uuid7(), reason, text=detail, by=self._by)
+        if purpose in ("summary", "suggest"):
+            type_ = "stage_summary" if purpose == "summary" else "query_suggest"
+            fresh = [self._voice.assistant(said.text_id or uuid7(), type_, said.text)]
+            return await self._commit(finished, fresh, [*wholes(fresh), noted])
+        fresh = self._voice.unfinished(purpose, said)
+        if self._by is not None:
+            fresh.append(self._voice.assistant(noted.message_id, "error", detail or reason))
+            return await self._commit(finished, fresh, [noted])
+        told: list[Telling] = [*wholes(fresh)]
+        if self._plan.session is not None:
+            tasks, broken = planned.broken(self._journal.tasks)
+            self._journal.put_tasks(tasks)
+            told += broken
+        told.append(Failed(uuid7(), reason, detail))
+        await self._journal.commit(finished, fresh, told, ends=True, reason=reason)
         return "done"
-
-    def _unfinished(self, stride: Stride, said: Said) -> list[NewMessage]:
-        fresh = []
-        cut = {"unfinished": True}
-        if said.reasoning:
-            fresh.append(
-                self._assistant(said.reasoning_id, "reasoning_content", said.reasoning, details=cut)
-            )
-        if said.text:
-            type_ = "thinking" if stride == "think" else "assistant_text"
-            fresh.append(self._assistant(said.text_id, type_, said.text, details=cut))
-        return fresh
 
     # --- tools ----------------------------------------------------------------------------------
 
     async def _call_tools(self) -> None:
-        """Make every call that the model has asked for, side by side."""
-        pending = self._pending()
-        names = [call["function"]["name"] for call in pending]
-        run, first, writer = await self._begin("tool", names)
-        tasks = list(run.tasks or ())
-        fresh: list[NewMessage | None] = [None] * len(pending)
-        outcomes: list[tuple[int, Outcome, models.Usage | None]] = []
+        """Make every call that the model has asked for, side by side; delegations come after."""
+        asked = [call for call, _ in self._pending() if call["function"]["name"] != delegation.NAME]
+        first = await self._journal.begin("tool", [call["function"]["name"] for call in asked])
+        answers = consent.answers(self._course())
 
-        async def call(place: int, asked: dict[str, Any]) -> None:
-            nonlocal tasks
-            name, arguments = asked["function"]["name"], asked["function"]["arguments"]
-            if name in workflow_tools.NAMES and self._plan.workflows:
-                text, after, fits = workflow_tools.follow(
-                    name, arguments, self._plan.workflows, tasks
-                )
-                tasks = after or tasks
-            else:
-                text, fits = await self._use(name, arguments)
-            message_id = uuid7()
-            writer.push(event(Returned(message_id, asked["id"], name, text, not fits)))
-            outcomes.append((first + place, "ok" if fits else "error", None))
-            fresh[place] = NewMessage(
-                id=uuid7(),
-                message_id=message_id,
-                role="tool",
-                type="tool_call_result",
-                text=text,
-                tool_call_id=asked["id"],
-                agent_name=self._plan.agent_name or None,
-                run_id=run.id,
-                details={"name": name},
+        async def use(place: int) -> tuple[str | Result, bool]:
+            name, arguments = (
+                asked[place]["function"]["name"],
+                asked[place]["function"]["arguments"],
             )
+            if name in workflow_tools.NAMES and self._plan.workflows:
+                return self._follow(name, arguments)
+            return await self._tools.use(name, arguments, answers.get(asked[place]["id"]))
 
-        async with asyncio.TaskGroup() as group:
-            for place, asked in enumerate(pending):
-                group.create_task(call(place, asked))
-        kept = [message for message in fresh if message is not None]
-        moved = tasks if tasks != list(run.tasks or ()) else None
-        await self._commit(
-            writer, lambda: self._finish(run, outcomes, kept, tasks=moved, ends=False), []
-        )
-        self._remember(kept)
-        if moved is not None:
-            self._run = msgspec.structs.replace(run, tasks=moved)
+        await self._answer(asked, first, use)
 
-    async def _use(self, name: str, arguments: str) -> tuple[str, bool]:
-        """A tool's result, or why there is none."""
-        tool = self._tool(name)
-        if tool is None:
-            return f"There is no tool {name!r}.", False
+    async def _consents(self) -> dict[str, Consent]:
+        """What the user has to agree to before the calls that are pending, and was not asked yet;
+        by the call's id."""
+        asked = {call for message in self._own() for call in consent.asked(message)}
+        wanted: dict[str, Consent] = {}
+        for call, _ in self._pending():
+            if call["id"] not in asked:
+                one = await self._tools.consent(
+                    call["function"]["name"], call["function"]["arguments"]
+                )
+                if one is not None:
+                    wanted[call["id"]] = one
+        return wanted
+
+    async def _ask_consent(self, wanted: Mapping[str, Consent]) -> Next:
+        """Ask the user, and let the run wait."""
+        await self._journal.begin("tool", [])
+        message_id = uuid7()
+        text = consent.question(self._plan.language, list(wanted.values()))
+        details = {consent.KEY: {call: one.digest for call, one in wanted.items()}}
+        fresh = [self._voice.assistant(message_id, "assistant_text", text, details=details)]
+        self._messages += as_kept(self._journal.run, fresh)
+        told: list[Telling] = [
+            Text(message_id, "answer", text, time.time()),
+            Whole(message_id, "answer", text),
+        ]
+        await self._journal.commit([], fresh, told, waits=message_id)
+        return "done"
+
+    async def _answer(
+        self,
+        asked: Sequence[dict[str, Any]],
+        first: int,
+        use: Callable[[int], Awaitable[tuple[str | Result, bool]]],
+    ) -> None:
+        """Make calls side by side and keep what they give. Each result is told as it comes; the
+        last one, when nothing is waited for any more, commits with the rows."""
+        finished: list[Finished] = []
+        fresh: dict[int, NewMessage] = {}
+        last: list[Telling] = []
+
+        async def one(place: int) -> None:
+            given, fits = await use(place)
+            fresh[place], told = self._voice.answered(asked[place], given, fits)
+            finished.append((first + place, "ok" if fits else "error", None))
+            if len(finished) < len(asked):
+                self._journal.tell(told)
+            else:
+                last.append(told)
+
+        await side_by_side(one(place) for place in range(len(asked)))
+        kept = [fresh[place] for place in range(len(asked))]
+        await self._journal.commit(finished, kept, last)
+        self._messages += as_kept(self._journal.run, kept)
+
+    def _follow(self, name: str, arguments: str) -> tuple[str, bool]:
+        """A step of the agent's workflow; each agent's steps are its own."""
+        of = self._by.task_id if self._by else ""
+        tasks = self._journal.tasks
+        mine = [task for task in tasks if task["workflow"] and task.get("of", "") == of]
+        text, after, fits = workflow_tools.follow(name, arguments, self._plan.workflows, mine)
+        if after:
+            moved = [{**task, "of": of} if of else task for task in after]
+            self._journal.put_tasks([*(task for task in tasks if task not in mine), *moved])
+        return text, fits
+
+    # --- sub-agents -----------------------------------------------------------------------------
+
+    async def _convene(self) -> None:
+        """A team begins with everybody at work on what the user said."""
+        _, present = self._split()
+        text = "\n\n".join(m.text or "" for m in present if m.role == "user")
+        calls = [
+            (uuid7(), delegation.NAME, arguments) for arguments in self._delegation.everybody(text)
+        ]
+        await self._journal.begin("tool", [])
+        if not self._own():
+            self._tell_skipped()
+        final: list[Telling] = []
+        asks = self._voice.asks(calls, final, {"convened": True})
+        await self._commit([], [asks], final)
+
+    async def _delegate(self) -> None:
+        """Have the tasks that the model has handed out worked on, side by side."""
+        pending = self._pending()
+        asked = [call for call, _ in pending]
+        first = await self._journal.begin("tool", [delegation.NAME] * len(pending))
+        handed = [self._handed(call["function"]["arguments"], id_) for call, id_ in pending]
+        await self._journal.commit()
+
+        async def have_done(place: int) -> tuple[str | Result, bool]:
+            tasks = handed[place]
+            if isinstance(tasks, str):
+                return tasks, False
+            call_id = asked[place]["id"]
+            results = await side_by_side(self._have_done(each, call_id) for each in tasks)
+            return delegation.together(results)
+
+        await self._answer(asked, first, have_done)
+
+    def _handed(self, arguments: str, ids: str) -> list[Handed] | str:
+        """The tasks of a call, or why there are none; those that are new join the run's."""
+        if not self._delegation:
+            return f"There is no tool {delegation.NAME!r}."
         try:
-            return await tool.call(arguments), True
-        except (ToolFailed, GatewayError) as error:
-            return f"{name} failed: {error}", False
+            handed = self._delegation.handed(arguments, ids)
+        except ToolFailed as error:
+            return f"{delegation.NAME} failed: {error}"
+        tasks = self._journal.tasks
+        known = {task["id"] for task in tasks if "agent_name" in task}
+        fresh = [each.shown("in_progress") for each in handed if each.id not in known]
+        if len(known) + len(fresh) > delegation.TASKS_OF_RUN:
+            return f"{delegation.NAME} failed: a run has at most {delegation.TASKS_OF_RUN} tasks"
+        self._journal.put_tasks([*tasks, *fresh])
+        return handed
+
+    async def _have_done(self, handed: Handed, call_id: str) -> tuple[Handed, str, bool]:
+        """One task, in a loop of its own that goes on where an earlier attempt left it."""
+        journal, plan = self._journal, handed.plan
+        by = Delegated(
+            handed.id,
+            plan.agent_name,
+            call_id,
+            plan.agent_id,
+            self._by.task_id if self._by else "",
+        )
+        asked = NewMessage(
+            id=handed.id,
+            message_id=handed.id,
+            role="user",
+            type="user_input",
+            text=handed.text,
+            run_id=journal.run.id,
+        )
+        kept = journal.of_tasks.get(handed.id, ())
+        loop = await opened(
+            self._shared,
+            msgspec.structs.replace(plan, asked=[handed.id]),
+            [*as_kept(journal.run, [asked]), *kept],
+            path=(*self._path, handed.key),
+            by=by,
+        )
+        text, fits = await loop.work()
+        status = handed.shown("completed" if fits else "failed")
+        journal.put_tasks([status if task["id"] == handed.id else task for task in journal.tasks])
+        return handed, text, fits
 
     # --- rows and events ------------------------------------------------------------------------
 
-    def _held(self) -> Run:
-        if self._run is None:
-            raise RuntimeError("the turn was not opened")
-        return self._run
-
-    async def _begin(
-        self, kind: Literal["model", "tool"], names: Sequence[str]
-    ) -> tuple[Run, int, Writer]:
-        """Note calls that are about to go out; the first time, claim the run for this attempt.
-        Returns the run, the first call's step, and the writer of what they bring."""
-        run, parts, step = self._held(), self._parts, self._step
-        if not self._claimed:
-            run = await parts.database.write(lambda: self._claim(kind, step, list(names)))
-            self._run, self._claimed = run, True
-            if run.attempt > 1:
-                self._line = await parts.log.last_line(stream_of(run.id))
-        else:
-            await parts.database.write(lambda: self._note(run, kind, step, list(names)))
-        self._step += len(names)
-        return run, step, parts.log.writer(stream_of(run.id), head=self._head, line=self._line)
-
-    def _claim(self, kind: Literal["model", "tool"], step: int, names: list[str]) -> Unit[Run]:
-        runs = self._parts.runs
-        run = yield from runs.claim(self.run_id, self._parts.process_id)
-        self._head = yield from self._parts.log.append(
-            stream_of(run.id), [event(Begun(run.attempt))]
-        )
-        yield from runs.begin_calls(run, step, kind, names)
-        return run
-
-    def _note(
-        self, run: Run, kind: Literal["model", "tool"], step: int, names: list[str]
-    ) -> Unit[None]:
-        yield from self._parts.runs.hold(run.id, run.attempt)
-        yield from self._parts.runs.begin_calls(run, step, kind, names)
-
-    def _finish(
-        self,
-        run: Run,
-        outcomes: Sequence[tuple[int, Outcome, models.Usage | None]],
-        fresh: Sequence[NewMessage],
-        *,
-        ends: bool,
-        reason: str = "",
-        tasks: list[dict[str, Any]] | None = None,
-    ) -> Unit[None]:
-        """The rows of a stride that is over, and of the run where it ends with it."""
-        parts = self._parts
-        if fresh:
-            yield from parts.conversations.add_messages(run.conversation_id, fresh)
-        elif ends:
-            yield from parts.conversations.lock(run.conversation_id)
-        yield from parts.runs.hold(run.id, run.attempt)
-        for step, outcome, usage in outcomes:
-            yield from parts.runs.end_call(
-                run,
-                step,
-                outcome,
-                usage.input_tokens if usage else None,
-                usage.output_tokens if usage else None,
-            )
-        if tasks is not None:
-            yield from parts.runs.set_tasks(run.id, run.attempt, tasks)
-        if ends:
-            if run.attempt > 1:
-                yield from parts.runs.end_open_calls(run.id)
-            state: State = "failed" if reason else "completed"
-            yield from parts.runs.settle(run.id, state, reason or None, self._lines)
-            yield from parts.log.append(f"user:{run.owner_id}", [changed(run.id, state)])
-
     async def _commit(
-        self, writer: Writer, unit: Callable[[], Unit[None]], final: Sequence[Telling]
-    ) -> None:
-        """Commit a stride's rows with everything it told."""
-        told: list[Event] = [event(telling) for telling in final]
-        await writer.flush()
-        self._lines = writer.line + sum(one.shown for one in told)
-        await writer.close_with(unit, told)
-        self._head, self._line = writer.head, writer.line
-
-    async def _end_now(self) -> None:
-        """End a run whose last stride was recorded and whose end was not."""
-        run = self._held()
-        if not self._claimed:
-            run = await self._parts.database.write(lambda: self._claim("model", self._step, []))
-            self._run, self._claimed = run, True
-            self._line = await self._parts.log.last_line(stream_of(run.id))
-        writer = self._parts.log.writer(stream_of(run.id), head=self._head, line=self._line)
-        await self._commit(
-            writer, lambda: self._finish(run, [], [], ends=True), [Ended("completed")]
+        self,
+        finished: Sequence[Finished] = (),
+        fresh: Sequence[NewMessage] = (),
+        told: Sequence[Telling] = (),
+        title: str = "",
+    ) -> Next:
+        """Commit a stride, and the end of the run where it ends with it, or its wait."""
+        self._messages += as_kept(self._journal.run, fresh)
+        following = self._next_stride()
+        await self._journal.commit(
+            finished,
+            fresh,
+            told,
+            title=title,
+            waits=self._own()[-1].message_id if following == "wait" else "",
+            ends=following == "end" and self._by is None,
         )
+        return "done" if following in ("wait", "end") else "more"
 
-    def _tell_skipped(self, writer: Writer) -> None:
-        skipped = dict(self._plan.skipped)
-        wanted = [*(self._plan.tools or ()), *self._plan.mcp_tools]
-        if wanted and not self._resolved.model.capabilities.tools:
-            skipped["tools"] = [*skipped.get("tools", []), *wanted]
+    def _tell_skipped(self) -> None:
+        plan, skipped = self._plan, dict(self._plan.skipped)
+        skipped["tools"] = [
+            name for name in skipped.get("tools", ()) if name not in self._shared.brought
+        ]
+        if not self._resolved.model.capabilities.tools:
+            wanted = [*(plan.tools or ()), *plan.mcp_tools, *self._shared.brought]
+            skipped["tools"] += [*wanted, *plan.delegates]
         names = [name for named in skipped.values() for name in named]
         if names:
-            writer.push(event(Noted(uuid7(), "skipped", names)))
-
-    def _assistant(
-        self,
-        message_id: str,
-        type_: str,
-        text: str | None,
-        *,
-        tool_calls: list[dict[str, Any]] | None = None,
-        details: dict[str, Any] | None = None,
-    ) -> NewMessage:
-        return NewMessage(
-            id=uuid7(),
-            message_id=message_id,
-            role="assistant",
-            type=type_,
-            text=text,
-            tool_calls=tool_calls,
-            agent_name=self._plan.agent_name or None,
-            run_id=self.run_id,
-            details=details,
-        )
-
-    def _remember(self, fresh: Sequence[NewMessage]) -> None:
-        """Keep the rows at hand as they will read back."""
-        run = self._held()
-        self._messages += [
-            Message(
-                conversation_id=run.conversation_id,
-                position=0,
-                created_at=0.0,
-                **msgspec.structs.asdict(message),
-            )
-            for message in fresh
-        ]
+            self._journal.tell(Noted(uuid7(), "skipped", names, by=self._by))
 
 
-def suggested(text: str) -> list[str]:
-    """The questions in a model's answer: its first lines, without bullets and numbers."""
-    lines = (line.strip().lstrip("-*•0123456789.) ").strip() for line in text.splitlines())
-    return [line[:200] for line in lines if line][:SUGGESTIONS]
+async def side_by_side(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results of all, in order. The first that raises ends the others, and is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in works]
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]

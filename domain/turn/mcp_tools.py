@@ -2,16 +2,20 @@
 
 Those that an agent names are its owner's, whoever talks to it: the owner lends them with the
 agent. Those that only a request names are the caller's own. A built-in tool of the same name comes
-first; two tools of one account never have the same name (domain.mcp).
+first; two tools of one account never have the same name (domain.mcp). Those of servers that the
+request brings along are the run's agent's all, and a sub-agent's as far as it names them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from functools import partial
 from typing import Any
 
 import msgspec
 
+from domain.brought_mcp import BroughtMcp, BroughtTool, Sealed
 from domain.mcp import McpServers
 from domain.tools import ToolFailed, shortened
+from gateways.mcp import Result
 from storage.agents import Agent
 from storage.mcp import OfferedTool
 
@@ -21,10 +25,15 @@ class RemoteTool:
     it does."""
 
     repeatable = False
+    toolbox = "mcp"
 
-    def __init__(self, servers: McpServers, tool: OfferedTool) -> None:
-        self._servers = servers
+    def __init__(
+        self,
+        tool: OfferedTool | BroughtTool,
+        ask: Callable[[dict[str, Any]], Awaitable[Result]],
+    ) -> None:
         self._tool = tool
+        self._ask = ask
 
     def function(self) -> dict[str, Any]:
         """As a model is told of it: OpenAI's chat completions, `tools[]`."""
@@ -43,7 +52,7 @@ class RemoteTool:
             wanted = msgspec.json.decode(arguments or "{}", type=dict[str, Any])
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise ToolFailed(f"the arguments do not fit: {error}") from None
-        result = await self._servers.call(self._tool, wanted)
+        result = await self._ask(wanted)
         text = result.text
         if not text and result.structured is not None:
             text = msgspec.json.encode(result.structured).decode()
@@ -78,5 +87,14 @@ async def opened(servers: McpServers, lent: Mapping[str, str]) -> dict[str, Remo
     for owner in dict.fromkeys(lent.values()):
         names = [name for name, of in lent.items() if of == owner]
         for name, tool in (await servers.offered(owner, names)).items():
-            tools[name] = RemoteTool(servers, tool)
+            tools[name] = RemoteTool(tool, partial(servers.call, tool))
     return tools
+
+
+async def brought(
+    servers: BroughtMcp, sealed: Sealed, taken: Set[str]
+) -> tuple[dict[str, RemoteTool], list[str]]:
+    """The tools of the servers that the request brought along, and the servers that are silent."""
+    tools, silent = await servers.open(sealed, taken)
+    made = {name: RemoteTool(tool, partial(servers.call, tool)) for name, tool in tools.items()}
+    return made, silent

@@ -4,18 +4,20 @@ A plan is kept with its run, so that a turn taken up after a restart, or in anot
 on as it began although the agent was edited meanwhile.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
 
+from domain.brought_mcp import Sealed
 from domain.errors import Unusable
 from domain.model_choice import Choice
 from domain.skills import Chosen
 from storage.agents import Agent, AgentFields
 
 MemoryType = Literal["session", "user", "none"]
-Mode = Literal["default", "simple"]
+Mode = Literal["default", "simple", "fibre", "team"]
+MODES: Mapping[str, Mode] = {"simple": "simple", "fibre": "fibre", "team": "team"}
 MEMORY_TYPES: Mapping[str, MemoryType] = {"session": "session", "user": "user", "none": "none"}
 
 
@@ -27,6 +29,19 @@ class InputMessage(msgspec.Struct, kw_only=True):
     message_id: str | None = None
     tool_calls: list[dict[str, Any]] | None = None
     tool_call_id: str | None = None
+
+
+class CustomSubAgent(msgspec.Struct, kw_only=True):
+    """One of a request's `custom_sub_agents`: a sub-agent for this run alone."""
+
+    name: str
+    agent_id: str | None = None
+    system_prompt: str | None = None
+    description: str | None = None
+    available_tools: list[str] | None = None
+    available_skills: list[str] | None = None
+    available_workflows: dict[str, list[str]] | None = None
+    system_context: dict[str, Any] | None = None
 
 
 class TurnRequest(msgspec.Struct, kw_only=True):
@@ -51,7 +66,7 @@ class TurnRequest(msgspec.Struct, kw_only=True):
     available_sub_agent_ids: list[str] | None = None
     force_summary: bool | None = None
     memory_type: str | None = None
-    custom_sub_agents: list[dict[str, Any]] | None = None
+    custom_sub_agents: list[CustomSubAgent] | None = None
     context_budget_config: dict[str, Any] | None = None
     extra_mcp_config: dict[str, Any] | None = None
 
@@ -80,6 +95,22 @@ class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             raise ValueError("max_model_len is at least 1 and recent_turns at least 0")
 
 
+class SessionTurn(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a session adds to a turn: it begins with a plan, its tools work in the session's
+    sandbox, and a question makes it wait for an answer.
+
+    `attachments` are files as the session's events show them; `untitled` says that the turn may
+    give the session its title; `offered` names tools of the platform's servers and agents; a plan
+    that does not fit is asked for `max_retries` times in all.
+    """
+
+    attachments: list[dict[str, Any]] = []
+    untitled: bool = False
+    offered: list[str] = []
+    max_retries: int = 3
+    max_search_results: int = 10
+
+
 HISTORY_RATIO = 0.2
 ACTIVE_RATIO = 0.3
 NEW_MESSAGE_RATIO = 0.5
@@ -92,11 +123,19 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `tools` None means every built-in tool; `knowledge_bases` are ids that the turn may look
     through, `skills` those that it may take up; `mcp_tools` are names of tools with the account
     that lends each. `skipped` names what is wanted and nobody has, by kind.
+
+    `delegates` are the sub-agents that this agent may hand tasks to: the name that the model
+    calls each by, and its key among the `sub_agents` of the run's own plan, which holds a plan
+    for every one of them. `brought_mcp` are the servers that the request brought along, and
+    `brought_tools` the names of their tools that this agent has, None for all. With a `session`
+    the run's own agent plans its turn (domain.turn.planned).
     """
 
     asked: list[str]
     model: Choice
+    agent_id: str = ""
     agent_name: str = ""
+    description: str = ""
     system_prefix: str = ""
     system_context: dict[str, Any] = {}
     workflows: dict[str, list[str]] = {}
@@ -113,26 +152,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     budget: Budget = Budget()
     language: str = "zh"
     skipped: dict[str, list[str]] = {}
-
-
-class _Bound(msgspec.Struct):
-    """What the request and the agent together ask for."""
-
-    agent_mode: str | None
-    multi_agent: bool | None
-    custom_sub_agents: Sequence[Any] | None
-    available_sub_agent_ids: Sequence[str] | None
-    extra_mcp_config: Mapping[str, Any] | None
-
-
-NOT_BUILT: Mapping[str, Callable[[_Bound], object]] = {
-    "agent_mode": lambda asked: asked.agent_mode in ("fibre", "team"),
-    "multi_agent": lambda asked: asked.multi_agent,
-    "custom_sub_agents": lambda asked: asked.custom_sub_agents,
-    "available_sub_agent_ids": lambda asked: asked.available_sub_agent_ids,
-    "extra_mcp_config": lambda asked: asked.extra_mcp_config,
-}
-"""Fields whose capability is not built yet, whether the request or the agent uses them."""
+    delegates: dict[str, str] = {}
+    sub_agents: dict[str, "Plan"] = {}
+    brought_mcp: Sealed | None = None
+    brought_tools: list[str] | None = None
+    session: SessionTurn | None = None
 
 
 class LoopLimits(msgspec.Struct, frozen=True):
@@ -141,73 +165,74 @@ class LoopLimits(msgspec.Struct, frozen=True):
     default: int = 10
     cap: int = 50
 
+    def of(self, request: TurnRequest, config: Agent | AgentFields) -> int:
+        """The request's, else the agent's. Raises Unusable("chat.loop_count")."""
+        loops = request.max_loop_count or config.max_loop_count or self.default
+        if loops < 1:
+            raise Unusable("chat.loop_count")
+        return min(loops, self.cap)
+
+
+class Means(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent of a turn works with, looked up: with each kind, the names that are
+    skipped."""
+
+    model: Choice
+    built_in: frozenset[str]
+    knowledge: tuple[list[str], list[str]] = ([], [])
+    skills: tuple[list[Chosen], list[str]] = ([], [])
+    mcp_tools: Mapping[str, str] = {}
+
 
 def settle(
     request: TurnRequest,
     agent: Agent | None,
+    means: Means,
     *,
     limits: LoopLimits,
-    built_in: frozenset[str],
     asked: list[str],
-    model: Choice,
     language: str,
     with_tools: bool = True,
-    knowledge: tuple[list[str], list[str]] = ([], []),
-    skills: tuple[list[Chosen], list[str]] = ([], []),
-    mcp_tools: Mapping[str, str] = {},
 ) -> Plan:
-    """The plan of a request to an agent; of two values the request's counts. `knowledge`
-    are the ids of bases that the turn may use, and those that it skips; `skills` alike.
+    """The plan of a request to an agent, without sub-agents; of two values the request's counts.
 
-    Raises Unusable: chat.not_built (field), chat.memory_type, chat.context_budget, chat.loop_count.
+    Raises Unusable: chat.memory_type, chat.context_budget, chat.loop_count.
     """
     config: Agent | AgentFields = agent or AgentFields(name="")
-    _refuse_unbuilt(request, config)
     memory = request.memory_type or config.memory_type or "session"
     if memory not in MEMORY_TYPES:
         raise Unusable("chat.memory_type", value=memory[:64])
-    loops = request.max_loop_count or config.max_loop_count or limits.default
-    if loops < 1:
-        raise Unusable("chat.loop_count")
     wanted = request.available_tools or config.tools or None
-    tools = [name for name in wanted if name in built_in] if wanted else None
+    tools = [name for name in wanted if name in means.built_in] if wanted else None
     return Plan(
         asked=asked,
+        agent_id=agent.id if agent else "",
         agent_name=request.agent_name or config.name,
+        description=config.description or "",
         system_prefix=request.system_prefix or config.system_prefix or "",
         system_context={**(config.system_context or {}), **(request.system_context or {})},
         workflows=request.available_workflows or config.workflows or {},
         tools=tools if with_tools else [],
-        knowledge_bases=knowledge[0] if with_tools else [],
-        skills=skills[0] if with_tools else [],
-        mcp_tools=dict(mcp_tools) if with_tools else {},
+        knowledge_bases=means.knowledge[0] if with_tools else [],
+        skills=means.skills[0] if with_tools else [],
+        mcp_tools=dict(means.mcp_tools) if with_tools else {},
         memory_type=MEMORY_TYPES[memory],
-        mode="simple" if (request.agent_mode or config.mode) == "simple" else "default",
-        max_loop_count=min(loops, limits.cap),
-        deep_thinking=_either(request.deep_thinking, config.deep_thinking),
+        mode=MODES.get(request.agent_mode or config.mode or "", "default"),
+        max_loop_count=limits.of(request, config),
+        deep_thinking=either(request.deep_thinking, config.deep_thinking),
         force_summary=bool(request.force_summary),
         more_suggest=bool(request.more_suggest),
         budget=_budget(request.context_budget_config),
-        model=model,
+        model=means.model,
         language=language,
-        skipped=_skipped(wanted or [], built_in | set(mcp_tools), skills[1], knowledge[1]),
+        skipped=_skipped(
+            wanted or [], means.built_in | set(means.mcp_tools), means.skills[1], means.knowledge[1]
+        ),
     )
 
 
-def _refuse_unbuilt(request: TurnRequest, config: Agent | AgentFields) -> None:
-    bound = _Bound(
-        agent_mode=request.agent_mode or config.mode,
-        multi_agent=_either(request.multi_agent, config.multi_agent),
-        custom_sub_agents=request.custom_sub_agents,
-        available_sub_agent_ids=request.available_sub_agent_ids or config.sub_agent_ids,
-        extra_mcp_config=request.extra_mcp_config,
-    )
-    for field, used in NOT_BUILT.items():
-        if used(bound):
-            raise Unusable("chat.not_built", field=field)
-
-
-def _either(asked: bool | None, configured: bool) -> bool:
+def either(asked: bool | None, configured: bool) -> bool:
+    """A flag of the request's, else the agent's."""
     return configured if asked is None else asked
 
 

@@ -1,8 +1,9 @@
 """The prompt of a model call: what the agent is, what it knows, and what was said so far.
 
 The system message has its sections in a fixed order: the agent's prompt, its context, its
-workflows, its skills, what the user said in other sessions, and the plan of this turn. Behind it
-stand earlier turns and then the present one, within the budget (domain.turn.plan.Budget).
+workflows, its skills, its sub-agents, what the user said in other sessions, and the plan of this
+turn. Behind it stand earlier turns and then the present one, within the budget
+(domain.turn.plan.Budget).
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from domain.turn import consent
 from domain.turn.plan import (
     ACTIVE_RATIO,
     HISTORY_RATIO,
@@ -22,7 +24,11 @@ from storage.conversations import Message
 ASK = "ask_user"
 """The name under which a model is shown a question that it asked; the user's next message is its
 result."""
-APART = frozenset({"thinking", "reasoning_content", "query_suggest"})
+PLAN = "plan"
+"""The type of the message that holds a turn's plan."""
+STEP = "plan_step"
+"""The type of the message by which a turn tells the model which step of the plan is due."""
+APART = frozenset({"thinking", "reasoning_content", "query_suggest", PLAN})
 """Types of messages that are no part of what was said."""
 CUT = "\n[cut to fit the context window]"
 
@@ -45,6 +51,7 @@ def system_message(
     *,
     workflows: bool,
     skills: bool = False,
+    sub_agents: str = "",
     recollections: Sequence[str] = (),
     thinking: str = "",
 ) -> PromptMessage:
@@ -69,6 +76,8 @@ def system_message(
             "# Skills\nIf one of these fits the task, read its instructions with load_skill before"
             " you begin, and follow them.\n" + "\n".join(lines)
         )
+    if sub_agents:
+        sections.append(sub_agents)
     if recollections:
         lines = [f"- {' '.join(said[:400].split())}" for said in recollections]
         sections.append("# What the user said in other sessions, latest first\n" + "\n".join(lines))
@@ -81,13 +90,22 @@ def conversation_messages(
     messages: Sequence[Message], *, images: bool
 ) -> list[tuple[Message, PromptMessage]]:
     """Kept messages as a model is shown them. Where a model asked something, the user's next
-    message is the answer to it."""
+    message is the answer to it; where a call waits for consent, neither is shown."""
     shown: list[tuple[Message, PromptMessage]] = []
     asked = ""
+    consenting = False
     for message in messages:
         if message.type in APART:
             continue
-        if message.role == "tool":
+        if consent.asked(message):
+            consenting = True
+            continue
+        if consenting and message.role == "user":
+            consenting = False
+            continue
+        if message.type == STEP:
+            shown.append((message, {"role": "user", "content": message.text or ""}))
+        elif message.role == "tool":
             shown.append(
                 (
                     message,

@@ -49,4 +49,5 @@ def skill_tool(skills: Skills, chosen: Sequence[Chosen]) -> Tool:
         LoadSkillArguments,
         load,
         True,
+        "skill",
     )

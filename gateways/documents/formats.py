@@ -7,6 +7,7 @@ section, a mail. Raises Unreadable. Macros, links and external entities are neve
 import csv
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from email import message_from_binary_file, policy
 from email.message import EmailMessage
@@ -277,25 +278,38 @@ def checked(path: Path) -> zipfile.ZipFile:
     if total > UNPACKED_MAX or (total > RATIO_FROM and total > RATIO_MAX * max(packed, 1)):
         raise Unreadable("the package unpacks to too much")
     for entry in entries:
-        if entry.filename.endswith((".xml", ".rels")):
+        if entry.filename.lower().endswith((".xml", ".rels")):
             _refuse_doctype(archive, entry)
     return archive
 
 
 def _refuse_doctype(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
-    """No part of an OOXML package may declare a document type (ECMA-376 part 2, §6.1.4)."""
+    """No part of an OOXML package may declare a document type (ECMA-376 part 2, §6.1.4). Read as
+    far as the part's first element, which any declaration comes before (XML 1.0 §2.8)."""
+    parser = expat.ParserCreate()
+    is_begun = False
+
+    def begin(*_: Any) -> None:
+        nonlocal is_begun
+        is_begun = True
+
+    parser.StartElementHandler = begin
+    parser.StartDoctypeDeclHandler = _declared
     try:
         with archive.open(entry) as file:
-            head = file.read(4096)
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError):
+            while not is_begun and (part := file.read(4096)):
+                parser.Parse(part, False)
+    except expat.ExpatError as error:
+        raise Unreadable(f"the package holds broken XML: {error}") from None
+    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, EOFError):
         raise Unreadable("the package is damaged") from None
-    if b"<!DOCTYPE" in head.replace(b"\0", b"") or b"<!ENTITY" in head.replace(b"\0", b""):
-        raise Unreadable("the package declares a document type")
+
+
+def _declared(*_: Any) -> None:
+    raise Unreadable("the package declares a document type")
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    import zlib
-
     try:
         with archive.open(name) as file:
             content = file.read(UNPACKED_MAX + 1)
@@ -317,11 +331,7 @@ def parse_xml(
     """Parse XML that declares no document type; names come as `{namespace}local`."""
     parser = expat.ParserCreate(namespace_separator="}")
 
-    def refuse(*_: Any) -> None:
-        raise Unreadable("the package declares a document type")
-
-    parser.StartDoctypeDeclHandler = refuse
-    parser.EntityDeclHandler = refuse
+    parser.StartDoctypeDeclHandler = _declared
     parser.StartElementHandler = lambda name, attributes: begin(_qualified(name), attributes)
     parser.EndElementHandler = lambda name: end(_qualified(name))
     parser.CharacterDataHandler = said

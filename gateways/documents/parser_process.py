@@ -1,17 +1,18 @@
-"""The process that reads one document; started by gateways.documents.parser alone.
+"""The process that forks a reader for each document; started by gateways.documents.parser alone.
 
-    python -m gateways.documents.parser_process PATH SUFFIX KIND
-
-Writes one JSON object to standard output: `pieces`, the chunks of text in their order, or `error`,
-why there are none. Its memory, CPU time, files and open descriptors are limited before the first
-byte of the document is read: a document that breaks a parser breaks this process.
+Standard input is a socket of packets: a JSON list of path, suffix and kind, with the descriptor of
+what the answer goes to, or `done`. The reader writes one JSON object there: `pieces`, the chunks of
+text in their order, or `error`, why there are none. Its memory, CPU time, files and open
+descriptors are limited before the first byte of the document is read: a document that breaks a
+parser breaks that process, which has seen no other.
 """
 
 import ctypes
 import json
+import os
 import resource
 import signal
-import sys
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,10 +75,45 @@ def read(path: Path, suffix: str, kind: str) -> dict[str, object]:
     return {"pieces": found} if found else {"error": "it holds no text"}
 
 
+def read_apart(path: str, suffix: str, kind: str, told: int) -> int:
+    """Fork the reader of a document; its process id."""
+    if pid := os.fork():
+        os.close(told)
+        return pid
+    try:
+        limit()
+        os.setsid()
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        with os.fdopen(told, "wb") as answer:
+            answer.write(json.dumps(read(Path(path), suffix, kind)).encode())
+    finally:
+        os._exit(0)
+
+
+def end(reader: int) -> None:
+    """End a reader, and what it may have started."""
+    try:
+        os.killpg(reader, signal.SIGKILL)
+    except ProcessLookupError:  # it has not come as far as a group of its own
+        os.kill(reader, signal.SIGKILL)
+    os.waitpid(reader, 0)
+
+
 def main() -> None:
-    limit()
-    _, path, suffix, kind = sys.argv
-    sys.stdout.buffer.write(json.dumps(read(Path(path), suffix, kind)).encode())
+    import semantic_text_splitter  # noqa: F401  (so that no reader has to)
+
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    reader = 0
+    with socket.socket(fileno=0) as asked:
+        while True:
+            packet, told, _, _ = socket.recv_fds(asked, 65_536, 1)
+            if reader:
+                end(reader)
+                reader = 0
+            if not packet:
+                return
+            if told:
+                reader = read_apart(*json.loads(packet), *told)
 
 
 if __name__ == "__main__":

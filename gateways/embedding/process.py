@@ -1,4 +1,4 @@
-"""The process that runs the embedding model; started by gateways.embedding.embedder alone.
+"""The process that runs the embedding model; started by gateways.embedding.minilm alone.
 
 Reads frames from standard input: a little-endian uint32 length and that many bytes of JSON, a list
 of texts. Answers each with a length and the vectors, one after the other, as float32 of length 1.

@@ -192,6 +192,20 @@ class DocumentMetadata(Struct, kw_only=True):
     reason: str | UnsetType = UNSET
 
 
+class ExtraMcpServer(Struct, kw_only=True):
+    """
+    A server that is reached by its address; one that is a command is refused.
+    """
+
+    protocol: Literal['streamable_http', 'sse'] | None | UnsetType = UNSET
+    url: str | None | UnsetType = UNSET
+    streamable_http_url: str | None | UnsetType = UNSET
+    sse_url: str | None | UnsetType = UNSET
+    api_key: str | None | UnsetType = UNSET
+    headers: dict[str, str] | None | UnsetType = UNSET
+    disabled: bool | None | UnsetType = UNSET
+
+
 class FaultError(Struct, kw_only=True):
     code: Literal[500]
     message: str
@@ -761,13 +775,14 @@ class SystemSettings(Struct, kw_only=True):
 
 class Task(Struct, kw_only=True):
     """
-    One step of the workflow that the run's model picked.
+    A step of the workflow that the run's model picked, or a task of a sub-agent.
     """
 
     task_id: str
     description: str
     status: Literal['pending', 'in_progress', 'completed', 'failed', 'cancelled']
     workflow: str
+    agent_name: str | UnsetType = UNSET
 
 
 class TextPart(Struct, kw_only=True, tag_field='type', tag='text'):
@@ -994,7 +1009,7 @@ class AgentConfig(Struct, kw_only=True):
     systemContext: dict[str, Any] | None | UnsetType = UNSET
     availableWorkflows: Workflows | None | UnsetType = UNSET
     availableTools: Names | None | UnsetType = UNSET
-    availableSubAgentIds: Names | None | UnsetType = UNSET
+    availableSubAgentIds: list_aliased[str] | None | UnsetType = UNSET
     availableSkills: Names | None | UnsetType = UNSET
     availableKnowledgeBases: Names | None | UnsetType = UNSET
     memoryType: Literal['session', 'user', 'none'] | None | UnsetType = UNSET
@@ -1011,6 +1026,10 @@ ContentPart: TypeAlias = TextPart | ImagePart
 
 
 class CustomSubAgent(Struct, kw_only=True):
+    """
+    What it leaves out is as for the run itself; it has no workflows but its own.
+    """
+
     name: str
     agent_id: str | None | UnsetType = UNSET
     system_prompt: str | None | UnsetType = UNSET
@@ -1184,9 +1203,9 @@ class StreamRequest(Struct, kw_only=True):
     available_tools: Names | None | UnsetType = UNSET
     available_skills: Names | None | UnsetType = UNSET
     available_knowledge_bases: Names | None | UnsetType = UNSET
-    available_sub_agent_ids: Names | None | UnsetType = UNSET
+    available_sub_agent_ids: list_aliased[str] | None | UnsetType = UNSET
     force_summary: bool | None | UnsetType = UNSET
     memory_type: Literal['session', 'user', 'none'] | None | UnsetType = UNSET
     custom_sub_agents: list_aliased[CustomSubAgent] | None | UnsetType = UNSET
     context_budget_config: ContextBudget | None | UnsetType = UNSET
-    extra_mcp_config: dict[str, Any] | None | UnsetType = UNSET
+    extra_mcp_config: dict[str, ExtraMcpServer] | None | UnsetType = UNSET

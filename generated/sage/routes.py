@@ -34,6 +34,9 @@ HANDLERS = {
     "agent_optimize_prompt": agent.optimize_prompt,
     "agent_replace": agent.replace,
     "agent_set_grants": agent.set_grants,
+    "auth_begin_upstream": auth.begin_upstream,
+    "auth_begin_upstream_default": auth.begin_upstream_default,
+    "auth_finish_upstream": auth.finish_upstream,
     "auth_get_session": auth.get_session,
     "auth_list_providers": auth.list_providers,
     "auth_login": auth.login,
@@ -123,6 +126,9 @@ HANDLERS = {
     "workspace_list": workspace.list_,
 }
 ALIASES = {
+    "auth_begin_upstream_compat": "auth_begin_upstream",
+    "auth_begin_upstream_default_compat": "auth_begin_upstream_default",
+    "auth_finish_upstream_compat": "auth_finish_upstream",
     "auth_get_session_compat": "auth_get_session",
     "auth_list_providers_compat": "auth_list_providers",
     "auth_login_compat": "auth_login",
@@ -181,6 +187,8 @@ BODIES = {
     "user_delete": models.UserDeleteRequest,
     "user_update_config": models.UserConfig,
     "version_create": models.VersionCreate,
+}
+CHANNELS = {
 }
 ENVELOPED = frozenset(
     (

@@ -3,16 +3,23 @@
 from typing import Any
 
 from domain.caller import Caller
+from domain.identity.upstream import LOGIN_S
 from domain.quartet import Quartet
 from domain.system import AuthProvider
 from generated.sage import models
-from handlers.wire import Answer, Origin
+from handlers.wire import Answer, Origin, Redirect
 from storage.users import User
 
 _NATIVE = {
     "zh": ("账号密码登录", "使用本地账号登录"),
     "en": ("Log in with a password", "Log in with a local account"),
 }
+_UPSTREAM = {
+    "zh": ("使用 {name} 登录", "使用 {name} 账号登录"),
+    "en": ("Log in with {name}", "Log in with an account at {name}"),
+}
+BROWSER = "sage_upstream"
+"""The cookie of the browser that a login at a provider belongs to."""
 
 
 async def send_code(
@@ -66,6 +73,42 @@ async def list_providers(quartet: Quartet, origin: Origin) -> list[models.AuthPr
     return [described(provider, origin.language) for provider in quartet.system.providers()]
 
 
+async def begin_upstream(
+    quartet: Quartet, provider_id: str, next: str, redirect_uri: str | None
+) -> Redirect:
+    begun = await quartet.upstream.begin(provider_id, next=next, redirect_uri=redirect_uri)
+    return Redirect(begun.location, cookies=((BROWSER, begun.browser, LOGIN_S),))
+
+
+async def begin_upstream_default(quartet: Quartet, next: str, redirect_uri: str | None) -> Redirect:
+    begun = await quartet.upstream.begin(None, next=next, redirect_uri=redirect_uri)
+    return Redirect(begun.location, cookies=((BROWSER, begun.browser, LOGIN_S),))
+
+
+async def finish_upstream(
+    quartet: Quartet,
+    provider_id: str,
+    state: str,
+    code: str | None,
+    error: str | None,
+    iss: str | None,
+    sage_upstream: str | None,
+    origin: Origin,
+) -> Redirect:
+    finished = await quartet.upstream.finish(
+        provider_id,
+        state=state,
+        browser=sage_upstream or "",
+        code=code or "",
+        error=error or "",
+        issuer=iss or "",
+        address=origin.address,
+        user_agent=origin.user_agent,
+    )
+    session = finished.login.cookie if finished.login else ""
+    return Redirect(finished.location, session=session, cookies=((BROWSER, "", 0),))
+
+
 async def logout(quartet: Quartet, caller: Caller, origin: Origin) -> Answer:
     await quartet.identity.logout(caller, address=origin.address)
     return Answer({}, end_session=True)
@@ -92,12 +135,14 @@ def role_shown(role: str) -> Any:
 
 def described(provider: AuthProvider, language: str) -> models.AuthProvider:
     """A way to log in, with what a login page writes on it."""
-    button_text, description = _NATIVE[language]
+    texts = (_NATIVE if provider.type == "native" else _UPSTREAM)[language]
+    name = provider.name or provider.id
+    button_text, description = (text.format(name=name) for text in texts)
     return models.AuthProvider(
         id=provider.id,
         type=provider.type,
-        name=provider.id,
+        name=name,
         button_text=button_text,
         description=description,
-        icon="",
+        icon=provider.icon,
     )

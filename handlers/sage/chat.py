@@ -144,8 +144,8 @@ async def _lines(
             if revoked.is_set():
                 raise Unauthenticated("auth.expired")
             if records:
-                received = True
                 if lines := rendered(records, view):
+                    received = True
                     beat_at = time.monotonic() + runs.heartbeat_s
                     yield lines
                 if records[-1].type == ENDED:

@@ -53,7 +53,7 @@ async def get(quartet: Quartet, caller: Caller, kdb_id: str) -> dict[str, Any]:
 
 
 async def retrieve(quartet: Quartet, caller: Caller, body: RetrieveRequest) -> dict[str, Any]:
-    found, base = await quartet.knowledge.retrieval.retrieve(
+    passages, base = await quartet.knowledge.retrieval.retrieve(
         caller, body.kdb_id, body.query, body.top_k or 10
     )
     return {
@@ -65,7 +65,7 @@ async def retrieve(quartet: Quartet, caller: Caller, body: RetrieveRequest) -> d
                 "content": one.chunk.content,
                 "source": {"document": one.chunk.document, "position": one.chunk.position},
             }
-            for one in found
+            for one in passages.found
         ],
         "user_id": base.owner_id,
     }

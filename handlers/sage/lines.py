@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from domain.turn import telling
+from handlers.run_failures import FAILURES
 from storage.records import Record
 
 HEARTBEAT = b": heartbeat\n\n"
@@ -23,20 +24,6 @@ TYPES = {
     "thinking": "thinking",
     "summary": "stage_summary",
 }
-FAILURES = {
-    "fault": ("内部错误", "an internal error"),
-    "interrupted_by_restart": ("运行被服务重启中断", "the run was interrupted by a restart"),
-    "lost": ("运行已丢失", "the run was lost"),
-    "model_dropped": ("模型连接中断", "the model's connection broke"),
-    "model_failed": ("模型调用失败", "the model call failed"),
-    "model_malformed": ("模型返回的内容无效", "the model's answer was malformed"),
-    "model_refused": ("模型拒绝了请求", "the model refused the call"),
-    "model_timeout": ("模型响应超时", "the model took too long"),
-    "model_unreachable": ("无法连接模型", "the model could not be reached"),
-    "outdated": ("服务升级后无法继续运行", "the run cannot go on after an upgrade"),
-    "storage": ("存储错误", "the run could not be stored"),
-}
-"""By a run's reason: the text of its error line."""
 NOTES = {
     **FAILURES,
     "client_left": ("客户端已断开", "The client has left."),
@@ -100,6 +87,9 @@ def _text(record: Record, view: View) -> bytes:
         agent_name=view.agent_name,
         session_id=view.session_id,
     )
+    if told.by is not None:
+        line.agent_name = told.by.agent_name
+        line.metadata = {"task": told.by.shown()}
     return _encode(line) + b"\n"
 
 
@@ -111,6 +101,7 @@ def _called(record: Record, view: View) -> bytes:
         role="assistant",
         message_id=told.message_id,
         type="tool_call",
+        by=told.by,
         tool_calls=told.tool_calls,
     )
 
@@ -123,6 +114,7 @@ def _returned(record: Record, view: View) -> bytes:
         role="tool",
         message_id=told.message_id,
         type="tool_call_result",
+        by=told.by,
         content=told.text,
         tool_call_id=told.tool_call_id,
         metadata={"tool_name": told.name, "failed": told.failed},
@@ -144,6 +136,7 @@ def _tokens(record: Record, view: View) -> bytes:
         role="assistant",
         message_id=told.message_id,
         type="token_usage",
+        by=told.by,
         content="",
         metadata={"token_usage": counts},
     )
@@ -171,6 +164,7 @@ def _noted(record: Record, view: View) -> bytes:
         role="system",
         message_id=told.message_id,
         type="system",
+        by=told.by,
         content=told.text or text,
         metadata={"what": told.what, "names": told.names},
     )
@@ -200,12 +194,21 @@ def _ended(record: Record, view: View) -> bytes:
     return _encode(end) + b"\n"
 
 
-def _line(record: Record, view: View, **fields: Any) -> bytes:
+def _line(
+    record: Record,
+    view: View,
+    *,
+    metadata: dict[str, Any] | None = None,
+    by: telling.Delegated | None = None,
+    **fields: Any,
+) -> bytes:
+    task = {"task": by.shown()} if by else {}
     line = Line(
         timestamp=record.at,
-        agent_name=view.agent_name,
+        agent_name=by.agent_name if by else view.agent_name,
         session_id=view.session_id,
-        **{"metadata": {}, **fields},
+        metadata={**(metadata or {}), **task},
+        **fields,
     )
     return _encode(line) + b"\n"
 

@@ -1,5 +1,7 @@
-"""Sessions: stop one, and see how far its workflow is (document 000, "Conversations and
-history")."""
+"""Sessions: stop one, and see how far its workflow and its sub-agents are (document 000,
+"Conversations and history")."""
+
+from msgspec import UNSET
 
 from domain.caller import Caller
 from domain.quartet import Quartet
@@ -23,10 +25,11 @@ async def check_tasks(quartet: Quartet, caller: Caller, session_id: str) -> Sess
     tasks = await quartet.runs.tasks(caller, session_id)
     shown = [
         Task(
-            task_id=task["id"],
+            task_id=f"{task['of']}.{task['id']}" if task.get("of") else task["id"],
             description=task["description"],
             status=task["status"],
             workflow=task["workflow"],
+            agent_name=task.get("agent_name") or UNSET,
         )
         for task in tasks
     ]

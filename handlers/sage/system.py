@@ -20,7 +20,7 @@ async def get_info(quartet: Quartet, origin: Origin) -> models.SystemInfo:
         has_local_auth=info.has_local_auth,
         has_oauth_auth=bool(info.upstream),
         oauth_enabled=info.mode == "oauth",
-        oauth_provider_name=info.upstream[0].id if info.upstream else "",
+        oauth_provider_name=info.upstream[0].name if info.upstream else "",
         native_login_admin_only=info.admin_only,
     )
 

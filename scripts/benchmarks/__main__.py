@@ -1,4 +1,4 @@
-"""`scripts/bench [--strict] [lane|database|streams|footprint|knowledge …]`"""
+"""`scripts/bench [--strict] [lane|database|streams|footprint|knowledge|turns …]`"""
 
 import argparse
 import importlib
@@ -11,7 +11,7 @@ from pathlib import Path
 from scripts.benchmarks.processes import ROOT
 from scripts.benchmarks.tables import Table
 
-BENCHES = ("lane", "database", "streams", "footprint", "knowledge")
+BENCHES = ("lane", "database", "streams", "footprint", "knowledge", "turns")
 REPORT = ROOT / "reports" / "bench.md"
 HOW = """\
 Written by `scripts/bench`, which measures everything side by side in one run. Comparators stand in
@@ -21,6 +21,8 @@ are made against the former. CPU is user and system time of the server's process
 taken round by round, the servers interleaved, so that other work on the machine weighs on all of
 them alike. Latencies do depend on it: see the load average.
 """
+SANDBOX = ("sessions", "sandboxes")
+"""What the sandbox contract adds to BENCHES."""
 
 
 def machine() -> str:
@@ -48,16 +50,17 @@ def report(tables: list[Table], before: str, after: str) -> str:
 
 def main() -> None:
     """Run benches, print each table as it stands, and write the report."""
+    benches = (*BENCHES, *SANDBOX)
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure side by side.")
-    parser.add_argument("names", nargs="*", metavar="bench", help=f"of: {', '.join(BENCHES)}")
+    parser.add_argument("names", nargs="*", metavar="bench", help=f"of: {', '.join(benches)}")
     parser.add_argument("--strict", action="store_true", help="exit 1 when a claim is missed")
     parser.add_argument("--output", type=Path, default=REPORT, help=f"default: {REPORT}")
     given = parser.parse_args()
-    if unknown := set(given.names) - set(BENCHES):
+    if unknown := set(given.names) - set(benches):
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     before = machine()
     tables: list[Table] = []
-    for name in given.names or BENCHES:
+    for name in given.names or benches:
         for table in importlib.import_module(f"scripts.benchmarks.{name}").run():
             tables.append(table)
             sys.stdout.write(table.markdown() + "\n")

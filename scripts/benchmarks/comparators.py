@@ -233,6 +233,7 @@ def lane_app() -> Any:
     from server.lane.access import Door
     from server.lane.contract import Contract, Routes
     from server.lane.forms import Limits
+    from server.lane.leases import Leases
     from server.lane.operation import Around
     from server.lane.origin import Proxies
     from server.lane.rates import Rates
@@ -284,6 +285,7 @@ def lane_app() -> Any:
         door=Door(Tokens(), cookie_name="sage_session", origins=frozenset(), proxies=proxies),
         proxies=proxies,
         rates=Rates({}),
+        leases=Leases({}),
         idempotency=None,  # type: ignore[arg-type]  # no request of the bench carries a key
         drain=Drain(),
         json_limit=1 << 20,

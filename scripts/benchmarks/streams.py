@@ -34,7 +34,7 @@ class Client(asyncio.Protocol):
         self._content = content
         self._chunks: list[tuple[float, bytes]] = []
         self.sent_at = 0.0
-        self.first_at = 0.0
+        self.first_at = self.ended_at = 0.0
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -48,6 +48,7 @@ class Client(asyncio.Protocol):
         if not self.first_at and data.find(b"\n{") >= 0:
             self.first_at = time.perf_counter()
         if data.endswith(b"\r\n0\r\n\r\n") or data == b"0\r\n\r\n":
+            self.ended_at = time.perf_counter()
             self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:

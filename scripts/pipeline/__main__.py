@@ -43,9 +43,12 @@ def generate(made: list[Bundle]) -> dict[str, bytes]:
         contract, document = bundled.contract, bundled.document
         files[f"{contract}/__init__.py"] = b""
         files[f"{contract}/models.py"] = models(contract, document).encode()
-        files[f"{contract}/routes.py"] = routes(contract, document).encode()
+        files[f"{contract}/routes.py"] = routes(contract, document, bundled.channels).encode()
         for name, content in encoded(document).items():
             files[f"{contract}/{name}"] = content
+        if bundled.channels:
+            for name, content in encoded(bundled.channels, "asyncapi.json").items():
+                files[f"{contract}/{name}"] = content
     return files
 
 

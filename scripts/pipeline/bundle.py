@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import brotli
 
+from scripts.pipeline.channels import read_channels
 from scripts.pipeline.source import Unreadable, read
 
 KINDS = ("schemas", "responses", "parameters", "headers")
@@ -40,7 +41,8 @@ class Bundle(NamedTuple):
     """A contract in one document.
 
     `path_files` maps each URL to its file's name. `unused` names what nothing refers to; `shared`
-    holds the `(file, key)` pairs of openapi/shared that the contract uses.
+    holds the `(file, key)` pairs of openapi/shared that the contract uses. `channels` is the
+    AsyncAPI document of its websockets, {} where it has none.
     """
 
     contract: str
@@ -48,6 +50,7 @@ class Bundle(NamedTuple):
     path_files: dict[str, str]
     unused: tuple[str, ...]
     shared: frozenset[tuple[str, str]]
+    channels: dict[str, Any]
 
 
 def bundle(folder: Path) -> Bundle:
@@ -55,13 +58,13 @@ def bundle(folder: Path) -> Bundle:
     return _Bundler(folder).run()
 
 
-def encoded(document: dict[str, Any]) -> dict[str, bytes]:
-    """The files of a bundle by name: compact JSON, and the same bytes compressed."""
+def encoded(document: dict[str, Any], name: str = "openapi.json") -> dict[str, bytes]:
+    """The files of a document by name: compact JSON, and the same bytes compressed."""
     plain = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
     return {
-        "openapi.json": plain,
-        "openapi.json.gz": gzip.compress(plain, 9, mtime=0),
-        "openapi.json.br": brotli.compress(plain),
+        name: plain,
+        f"{name}.gz": gzip.compress(plain, 9, mtime=0),
+        f"{name}.br": brotli.compress(plain),
     }
 
 
@@ -110,6 +113,8 @@ class _Bundler:
                 components[kind] = dict(sorted(self.components[kind].items()))
         if components:
             document["components"] = components
+        channels, problems = read_channels(self.folder)
+        self.problems += problems
         if self.problems:
             raise Unbundled(sorted(set(self.problems)))
         return Bundle(
@@ -118,6 +123,7 @@ class _Bundler:
             {url: Path(item["$ref"]).name for url, item in paths.items()},
             self._unused(paths),
             self._used(self.shared),
+            channels,
         )
 
     def _path_item(self, url: str, item: Any) -> Any:
@@ -253,7 +259,7 @@ def _targets(folder: Path) -> set[tuple[str, str]]:
     found: set[tuple[str, str]] = set()
     for file in folder.rglob("*.yaml"):
         name = str(file.relative_to(folder))
-        if name == "openapi.yaml":
+        if name in ("openapi.yaml", "asyncapi.yaml"):
             continue
         if name.startswith("schemas/"):
             try:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from scripts.pipeline.bundle import Bundle
+from scripts.pipeline.channels import Channel, channels
 from scripts.pipeline.operations import Operation, operations, parameter_name
 
 FROM_LANE = frozenset({"quartet", "caller", "body", "origin", "if_match"})
@@ -27,7 +28,7 @@ READ_BY_LANE = frozenset(
 )
 """Header parameters that act before the handler or reach it as `origin`."""
 
-ASKED_BY_LANE = frozenset({"chat.replay"})
+ASKED_BY_LANE = frozenset({"chat.replay", "session.replay"})
 """Functions that the lane calls beside the operations: the stream of a run that a repeated request
 began."""
 
@@ -39,7 +40,8 @@ def check(made: list[Bundle]) -> list[str]:
 
 def _check(bundle: Bundle) -> Iterator[str]:
     served = [each for each in operations(bundle.document) if not each.alias_of]
-    for resource in sorted({each.resource for each in served}):
+    opened = list(channels(bundle.channels))
+    for resource in sorted({each.resource for each in (*served, *opened)}):
         name = f"handlers.{bundle.contract}.{resource}"
         try:
             module = importlib.import_module(name)
@@ -49,12 +51,28 @@ def _check(bundle: Bundle) -> Iterator[str]:
         own = [each for each in served if each.resource == resource]
         for operation in own:
             yield from fit(operation, name, getattr(module, operation.function, None))
-        wanted = {operation.function for operation in own}
+        sockets = [each for each in opened if each.resource == resource]
+        for channel in sockets:
+            yield from fit_channel(channel, name, getattr(module, channel.function, None))
+        wanted = {each.function for each in (*own, *sockets)}
         for function, value in vars(module).items():
             public = inspect.iscoroutinefunction(value) and not function.startswith("_")
             asked = f"{resource}.{function}" in ASKED_BY_LANE
             if public and value.__module__ == name and function not in wanted and not asked:
                 yield f"{name}.{function}: no operation {resource}_{function.rstrip('_')}"
+
+
+def fit_channel(channel: Channel, module: str, handler: Any) -> Iterator[str]:
+    """What is wrong with `handler` as the one of a websocket."""
+    where = f"{module}.{channel.function} ({channel.id})"
+    if not inspect.iscoroutinefunction(handler):
+        yield f"{where}: is not a coroutine function"
+        return
+    named = set(inspect.signature(handler).parameters)
+    if unknown := named - (FROM_LANE - {"body", "if_match"}) - channel.arguments:
+        yield f"{where}: names {', '.join(sorted(unknown))}, which the channel has not"
+    if ignored := channel.arguments - named:
+        yield f"{where}: ignores {', '.join(sorted(ignored))}"
 
 
 def fit(operation: Operation, module: str, handler: Any) -> Iterator[str]:

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 METHODS = ("get", "head", "post", "put", "patch", "delete", "options", "trace")
 JSON = "application/json"
-_ENVELOPE = {"code", "message", "data", "timestamp"}
+_ENVELOPES = ({"code", "message", "data", "timestamp"}, {"code", "msg", "data"})
+"""The keys of sage's envelope and of sandbox's."""
 
 
 class Operation(NamedTuple):
@@ -81,7 +82,7 @@ class Operation(NamedTuple):
             "schema", {}))  # fmt: skip
         for option in (schema, *map(self.follow, schema.get("oneOf", ()))):
             properties = option.get("properties", {})
-            if set(properties) == _ENVELOPE and properties["code"].get("enum") == [200]:
+            if set(properties) in _ENVELOPES and properties["code"].get("enum") == [200]:
                 return self.follow(properties["data"])
         return None
 

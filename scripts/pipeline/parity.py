@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scripts.pipeline.bundle import Bundle
+from scripts.pipeline.channels import channels
 from scripts.pipeline.operations import METHODS, Operation, operations
 
 ANY = tuple(method.upper() for method in METHODS if method != "trace")
@@ -34,6 +35,16 @@ class Key(NamedTuple):
         return f"{self.contract}: {self.method} {self.path}"
 
 
+PAGES = frozenset(
+    {
+        Key("sandbox", "GET", "/docs"),
+        Key("sandbox", "GET", "/redoc"),
+        Key("sandbox", "GET", "/openapi.json"),
+    }
+)
+"""Rows that are pages of the portal, so no operations; tests/server/test_portal.py opens them."""
+
+
 class Tables(NamedTuple):
     """documented: row → its auth column; not_built: row → why not."""
 
@@ -52,7 +63,23 @@ def check(folder: Path, made: list[Bundle]) -> list[str]:
         for bundle in made
         for operation in operations(bundle.document)
     }
-    return list(_disagreements(tables, built))
+    opened = {
+        Key(bundle.contract, "WS", channel.address)
+        for bundle in made
+        for channel in channels(bundle.channels)
+    }
+    contracts = {bundle.contract for bundle in made}
+    other = {row for row in PAGES if row.contract in contracts} | opened
+    return [
+        *(f"{row}: is built; take its line out of contracts/not_built.tsv"
+          for row in sorted(other & tables.not_built.keys())),
+        *(f"{row}: a channel that no row of contracts/documented.tsv has"
+          for row in sorted(opened - tables.documented.keys())),
+        *_disagreements(
+            Tables({row: auth for row, auth in tables.documented.items() if row not in other},
+                   {row: why for row, why in tables.not_built.items() if row not in other}),
+            built),
+    ]  # fmt: skip
 
 
 def _disagreements(tables: Tables, built: dict[Key, Operation]) -> Iterator[str]:
@@ -94,6 +121,8 @@ def _role(key: Key, auth: str, operation: Operation) -> Iterator[str]:
 
 
 def _keys(row: Key) -> list[Key]:
+    """The operations of a row: ANY is every method, a path that ends in `*` takes its rest."""
+    row = row._replace(path=row.path.replace("*", "{rest}"))
     return [row._replace(method=method) for method in ANY] if row.method == "ANY" else [row]
 
 

@@ -2,21 +2,24 @@
 
 from typing import Any
 
+from scripts.pipeline.channels import channels
 from scripts.pipeline.models import body_model
 from scripts.pipeline.operations import operations
 
 HEADER = '"""Routes of the {contract} contract. Generated, do not edit: run `scripts/generate`."""'
 
 
-def routes(contract: str, document: dict[str, Any]) -> str:
-    """The module: HANDLERS, ALIASES, BODIES and ENVELOPED, each keyed by operationId."""
+def routes(contract: str, document: dict[str, Any], websockets: dict[str, Any]) -> str:
+    """The module: HANDLERS, ALIASES, BODIES and ENVELOPED, each keyed by operationId, and CHANNELS
+    by a channel's id."""
     every = sorted(operations(document), key=lambda operation: operation.id)
     served = [operation for operation in every if not operation.alias_of]
     handlers = {each.id: f"{each.resource}.{each.function}" for each in served}
     aliases = {each.id: repr(each.alias_of) for each in every if each.alias_of}
     bodies = {each.id: model for each in every if (model := body_model(each))}
     enveloped = [each.id for each in every if each.data is not None]
-    resources = sorted({each.resource for each in served})
+    opened = {each.id: f"{each.resource}.{each.function}" for each in channels(websockets)}
+    resources = sorted({name.partition(".")[0] for name in (*handlers.values(), *opened.values())})
     needs_models = any(model.startswith("models.") for model in bodies.values())
     imports = [f"from generated.{contract} import models"] if needs_models else []
     if resources:
@@ -30,6 +33,7 @@ def routes(contract: str, document: dict[str, Any]) -> str:
             _mapping("HANDLERS", handlers),
             _mapping("ALIASES", aliases),
             _mapping("BODIES", bodies),
+            _mapping("CHANNELS", opened),
             "ENVELOPED = frozenset(\n    (\n"
             + "".join(f"        {name!r},\n" for name in enveloped).replace("'", '"')
             + "    )\n)",

@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 from sqlalchemy import Table, Text, bindparam, select, type_coerce, update
 
+from domain.platform.config import CONTEXT as LLM_CONTEXT
+from domain.platform.config import LLM
 from gateways.secretbox import ENVIRONMENT, KEY_BYTES, SecretBox, key_id, load_keys
 from server.administration.opening import Refused, alone, present, reading
 from server.settings import Settings
@@ -40,39 +42,57 @@ def _rewrap_stored(box: SecretBox, row: Sequence[Any]) -> str:
     return box.rotate(row[1], contexts[row[0]])
 
 
+def _rewrap_llm(box: SecretBox, row: Sequence[Any]) -> dict[str, Any]:
+    sealed = row[1]["api_key_sealed"]
+    return {**row[1], "api_key_sealed": box.rotate(sealed, LLM_CONTEXT) if sealed else ""}
+
+
 def _rewrap_run(box: SecretBox, row: Sequence[Any]) -> dict[str, Any]:
-    request = row[1]
-    model = request["model"]
-    sealed = box.rotate(model["api_key_sealed"], f"request:{model.get('owner_id', '')}")
-    return {**request, "model": {**model, "api_key_sealed": sealed}}
+    """A run's plan (domain.turn.plan.Plan) with the keys in it, and in those of its sub-agents."""
+    plan = dict(row[1])
+    plan["model"] = _rewrap_sealed(box, plan["model"], "api_key_sealed")
+    if plan.get("brought_mcp"):
+        plan["brought_mcp"] = _rewrap_sealed(box, plan["brought_mcp"], "servers_sealed")
+    if plan.get("sub_agents"):
+        plan["sub_agents"] = {
+            key: {**one, "model": _rewrap_sealed(box, one["model"], "api_key_sealed")}
+            for key, one in plan["sub_agents"].items()
+        }
+    return plan
+
+
+def _rewrap_sealed(box: SecretBox, holder: dict[str, Any], name: str) -> dict[str, Any]:
+    if not holder.get(name):
+        return holder
+    return {**holder, name: box.rotate(holder[name], f"request:{holder.get('owner_id', '')}")}
 
 
 _claim = (idempotency.c.user_id, idempotency.c.operation, idempotency.c.path, idempotency.c.key)
 
 
-def _column(name: str, table: Table, context: str) -> Place:
-    """The place of a table's `api_key_sealed`, where a row without a key holds ""."""
+def _column(name: str, table: Table, context: str, column: str = "api_key_sealed") -> Place:
+    """The place of a table's sealed column, where a row without a secret holds ""."""
+    sealed = table.c[column]
     return Place(
         name,
-        Statement(select(table.c.id, table.c.api_key_sealed).where(table.c.api_key_sealed != "")),
+        Statement(select(table.c.id, sealed).where(sealed != "")),
         Statement(
             update(table)
-            .where(table.c.id == bindparam("row_0"), table.c.api_key_sealed == bindparam("before"))
-            .values(api_key_sealed=bindparam("after"))
+            .where(table.c.id == bindparam("row_0"), sealed == bindparam("before"))
+            .values({column: bindparam("after")})
         ),
         ("row_0",),
         lambda box, row: box.rotate(row[1], f"{context}:{row[0]}"),
     )
 
 
-PLACES = (
-    _column("keys of providers", providers, "provider"),
-    _column("keys of MCP servers", mcp_servers, "mcp"),
-    Place(
-        "keys of the deployment",
-        Statement(
-            select(stored.c.key, stored.c.value).where(stored.c.key.in_((CANARY, SIGNING_KEY)))
-        ),
+def _setting(
+    name: str, keys: Sequence[str], rewrapped: Callable[[SecretBox, Sequence[Any]], Any]
+) -> Place:
+    """The place of stored settings."""
+    return Place(
+        name,
+        Statement(select(stored.c.key, stored.c.value).where(stored.c.key.in_(keys))),
         Statement(
             update(stored)
             .where(
@@ -82,13 +102,21 @@ PLACES = (
             .values(value=bindparam("after"))
         ),
         ("row_0",),
-        _rewrap_stored,
-    ),
+        rewrapped,
+    )
+
+
+PLACES = (
+    _column("keys of providers", providers, "provider"),
+    _column("keys of MCP servers", mcp_servers, "mcp"),
+    _column("configurations of MCP servers", mcp_servers, "mcp", "config_sealed"),
+    _setting("keys of the deployment", (CANARY, SIGNING_KEY), _rewrap_stored),
+    _setting("the key of the platform's model", (LLM,), _rewrap_llm),
     Place(
         "keys that requests brought along",
         Statement(
             select(runs.c.id, runs.c.request).where(
-                type_coerce(runs.c.request, Text).like('%"api_key_sealed":"q%')
+                type_coerce(runs.c.request, Text).like('%\\_sealed":"q%', escape="\\")
             )
         ),
         Statement(

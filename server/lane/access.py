@@ -4,6 +4,7 @@ A valid bearer wins; an invalid one falls back to the cookie (contract sage, Aut
 never lets another site write (rules, "Accounts, roles, tokens"; RFC 6265bis §8.8).
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
@@ -23,6 +24,7 @@ class Identity(Protocol):
     def known_cookie(self, value: str) -> Caller | None: ...
     async def verify_cookie(self, value: str) -> Caller: ...
     async def verify_proxy(self, user_id: str) -> Caller: ...
+    def ended(self, caller: Caller) -> asyncio.Event: ...
 
 
 VerifyClient = Callable[[str], Awaitable[Caller]]
@@ -100,6 +102,17 @@ class Door:
             raise Unauthenticated("auth.required")
         return await self._verify_client(authorization[7:].strip().decode("latin-1"))
 
+    def ended(self, caller: Caller) -> asyncio.Event:
+        """Set when the caller's login session ends or its account changes."""
+        return self._identity.ended(caller)
+
+    def refuse_other_origins(self, headers: Mapping[bytes, bytes]) -> None:
+        """Raise Refusal 403 for a page of an origin that is neither ours nor listed; a program
+        sends none."""
+        origin = headers.get(b"origin")
+        if origin is not None and origin.decode("latin-1") not in self._origins:
+            raise Refusal(403, "auth.cross_site")
+
     def _cookie(self, headers: Mapping[bytes, bytes]) -> str:
         header = headers.get(b"cookie")
         if header is None:
@@ -117,8 +130,7 @@ class Door:
             origin is None or origin.decode("latin-1") not in self._origins
         ):
             raise Refusal(403, "auth.cross_site")
-        if origin is not None and origin.decode("latin-1") not in self._origins:
-            raise Refusal(403, "auth.cross_site")
+        self.refuse_other_origins(headers)
 
 
 class Access:
@@ -171,7 +183,7 @@ class Access:
             if self._open_to is None or error.key != "auth.required":
                 raise
             return self._open_to
-        if self._admin and caller.role != "admin":
+        if self._admin and self._open_to is None and caller.role != "admin":
             raise Forbidden("auth.forbidden")
         if self._writes and caller.role == "viewer":
             raise Forbidden("auth.viewer")

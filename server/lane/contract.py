@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from connexion.middleware.abstract import AbstractRoutingAPI, SpecMiddleware
@@ -11,6 +12,7 @@ from connexion.resolver import Resolution, Resolver
 from connexion.spec import OpenAPISpecification
 from starlette.types import Receive, Scope, Send
 
+from server.lane.channel import Channel
 from server.lane.operation import Around, BindingError, Operation, ReplayRun
 from server.lane.router import Router
 from server.lane.schemas import Schemas
@@ -24,6 +26,7 @@ class Routes(NamedTuple):
     ALIASES: Mapping[str, str]
     BODIES: Mapping[str, Any]
     ENVELOPED: frozenset[str]
+    CHANNELS: Mapping[str, Any] = MappingProxyType({})
 
 
 class BuiltSpecification(OpenAPISpecification):
@@ -82,7 +85,9 @@ class Contract:
         replay_run: ReplayRun | None = None,
         *,
         shape: Shape | None = None,
+        websockets: Mapping[str, Any] | None = None,
     ) -> None:
+        """`document` is its OpenAPI document, `websockets` its AsyncAPI document."""
         self.name = name
         self.document = document
         self.shape: Shape = shape or SHAPES[name]
@@ -92,6 +97,19 @@ class Contract:
         self._around = around
         self._replay_run = replay_run
         self._schemas = Schemas(name, document)
+        self.channels: Router[Channel] = Router()
+        self._misfits: list[str] = []
+        self.websockets = websockets or {}
+        for channel_id, declared in self.websockets.get("channels", {}).items():
+            channel = Channel(
+                channel_id=channel_id,
+                declared=declared,
+                handler=routes.CHANNELS[channel_id],
+                shape=self.shape,
+                around=around,
+            )
+            self.channels.add("WS", channel.path, channel)
+            self._misfits += channel.misfits
 
     @property
     def resolver(self) -> Resolver:
@@ -150,7 +168,8 @@ class Contract:
 
     def bind(self) -> None:
         """Raise BindingError unless handlers and operations fit, both ways, with the whole list."""
-        misfits = [line for operation in self.operations.values() for line in operation.misfits]
+        misfits = [*self._misfits]
+        misfits += [line for operation in self.operations.values() for line in operation.misfits]
         served = {self._routes.ALIASES.get(name, name) for name in self.operations}
         misfits += [
             f"{name}: a handler without an operation"
@@ -160,9 +179,12 @@ class Contract:
             raise BindingError(f"contract {self.name}:\n  " + "\n  ".join(misfits))
 
 
-def load_document(folder: Path) -> dict[str, Any]:
-    """The bundled document of generated/<contract>."""
-    document: dict[str, Any] = json.loads((folder / "openapi.json").read_bytes())
+def load_document(folder: Path, name: str = "openapi.json") -> dict[str, Any]:
+    """A document of generated/<contract>; {} for the one of websockets where there are none."""
+    file = folder / name
+    if name != "openapi.json" and not file.exists():
+        return {}
+    document: dict[str, Any] = json.loads(file.read_bytes())
     return document
 
 

@@ -6,7 +6,7 @@ says under `x-soft` and `x-code` decides the envelope's code (rules, "Errors").
 
 from collections.abc import Mapping
 
-from domain.errors import DomainError, Throttled
+from domain.errors import DomainError, Invalid, Throttled
 from server.lane.refusals import Refusal
 from storage.database import (
     Duplicate,
@@ -22,6 +22,7 @@ STATUS = {
     "forbidden": 403,
     "not_found": 404,
     "conflict": 409,
+    "gone": 410,
     "precondition": 412,
     "too_large": 413,
     "throttled": 429,
@@ -44,6 +45,9 @@ def refusal_of(
     """The refusal that an exception from a handler means, or None for a fault of ours."""
     if isinstance(error, Refusal):
         return error
+    if isinstance(error, Invalid):
+        place = {"loc": ["body", *error.loc], "msg": error.said, "type": error.rule}
+        return Refusal(422, error.key, errors=[place])
     if isinstance(error, DomainError):
         code = soft.get(error.key) or soft.get(error.kind)
         if code is not None:

@@ -23,7 +23,7 @@ def disposition(name: str, *, inline: bool) -> bytes:
     plain = re.sub(r"[^A-Za-z0-9._ -]", "_", plain).strip(". ") or "file"
     kind = "inline" if inline else "attachment"
     extended = quote(name, safe=_ATTRIBUTE_CHARACTERS)
-    return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{extended}".encode()
+    return f"{kind}; filename=\"{plain}\"; filename*=utf-8''{extended}".encode()
 
 
 def headers_of(file: File) -> list[tuple[bytes, bytes]]:

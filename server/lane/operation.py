@@ -20,8 +20,10 @@ from domain.identity.lockout import network
 from handlers.wire import Answer, File, Redirect, Stream, Text
 from server.lane import bodies, files, forms
 from server.lane.access import Access, Door
+from server.lane.cookies import Cookies
 from server.lane.errors import refusal_of
 from server.lane.idempotency import Idempotency, Key, Rendered
+from server.lane.leases import Leases
 from server.lane.measures import Measures
 from server.lane.origin import Proxies, language_of, origin_of
 from server.lane.parameters import Plan
@@ -45,6 +47,8 @@ logger = logging.getLogger("quartet.lane")
 REQUEST_ID: ContextVar[bytes] = ContextVar("request_id", default=b"")
 """The id of the request being served, for every line logged on its behalf."""
 
+GONE = "410"
+"""What stands for the success of an operation that is documented to be there no more."""
 _RUN = os.urandom(6).hex()
 _COUNTER = itertools.count(1)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -73,6 +77,7 @@ class Around(NamedTuple):
     door: Door
     proxies: Proxies
     rates: Rates
+    leases: Leases
     idempotency: Idempotency
     drain: Drain
     json_limit: int
@@ -81,6 +86,7 @@ class Around(NamedTuple):
     check_responses: bool
     trace: Callable[["Operation", Scope, bytes], Ended] | None = None
     """Called at the beginning of a request with its id; what it returns is called at the end."""
+    cookies: Cookies = Cookies(secure=False)
 
 
 def request_id_of(headers: Mapping[bytes, bytes]) -> bytes:
@@ -121,7 +127,7 @@ class Operation:
         self._enveloped = enveloped
         self._replay_run = replay_run
         self._around = around
-        self._plan = Plan(parameters, path, schemas, once=shape.once)
+        self._plan = Plan(parameters, path, schemas, around.cookies, once=shape.once)
         self._has_parameters = bool(self._plan.arguments)
         names = set(inspect.signature(handler).parameters)
         self._misfits = _misfits(operation_id, handler, names, self._plan, declared)
@@ -153,6 +159,7 @@ class Operation:
         self._soft: Mapping[str, int] = declared.get("x-soft", {})
         self._codes: Mapping[str, int] = declared.get("x-code", {})
         self._rate = declared.get("x-rate-limit", "")
+        self._streams = declared.get("x-stream-limit", "")
         self._etag = bool(declared.get("x-etag"))
         self._localised = bool(declared.get("x-language"))
         self._keyed = (
@@ -160,7 +167,7 @@ class Operation:
             and not self._access.public
             and declared.get("x-idempotency") != "none"
         )
-        success = next(s for s in declared["responses"] if s[0] in "123")
+        success = next((s for s in declared["responses"] if s[0] in "123"), GONE)
         self._status = int(success)
         self._bodiless = frozenset(
             int(status)
@@ -257,13 +264,14 @@ class Operation:
             values["if_match"] = _version(headers.get(b"if-match"))
         key = headers.get(b"idempotency-key") if self._keyed else None
         try:
-            if key is None:
-                result = await self._handler(**values)
-                await self._send(scope, receive, send, headers, request_id, result, caller)
-            else:
-                await self._send_once(
-                    scope, receive, send, headers, request_id, values, caller, key, raw
-                )
+            async with around.leases.place(self._streams, caller.user_id):
+                if key is None:
+                    result = await self._handler(**values)
+                    await self._send(scope, receive, send, headers, request_id, result, caller)
+                else:
+                    await self._send_once(
+                        scope, receive, send, headers, request_id, values, caller, key, raw
+                    )
         finally:
             if self._forms:
                 forms.close(values.get("body"))
@@ -389,6 +397,9 @@ class Operation:
             result = result.data
         elif type(result) is Redirect:
             extra = [(b"location", result.location.encode())]
+            if result.session:
+                extra.append(self._around.cookie(result.session))
+            extra.extend(self._around.cookies.header(*each) for each in result.cookies)
             return Rendered(status, TEXT, b"", extra)
         elif type(result) is Text:
             body = result.text.encode()
@@ -485,7 +496,7 @@ class Operation:
             except AssertionError as broken:
                 logger.exception("%s broke its contract", self.operation_id)
                 refusal = Refusal(500, "request.fault")
-                body = self._shape.failure(500, refusal.key, str(broken), None)
+                body = self._shape.failure(refusal, str(broken))
         await send_body(
             send,
             refusal.status,
@@ -500,7 +511,7 @@ class Operation:
 def render_refusal(shape: Shape, refusal: Refusal, language: str) -> bytes:
     """The body of a refusal in a contract's shape."""
     said = text(refusal.key, shape.language or language, refusal.details)
-    return shape.failure(refusal.code, refusal.key, said, refusal.errors)
+    return shape.failure(refusal, said)
 
 
 def _language(headers: Mapping[bytes, bytes], shape: Shape) -> list[tuple[bytes, bytes]]:

@@ -1,4 +1,4 @@
-"""Plans for path, query and header parameters, made once per operation.
+"""Plans for path, query, header and cookie parameters, made once per operation.
 
 Text from the wire is converted by the declared type with no leniency (`1_0` and ` 1` are not
 integers), then checked against the rest of its schema. An array repeats its parameter; with
@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote_plus
 
+from server.lane.cookies import Cookies
 from server.lane.refusals import Refusal
 from server.lane.schemas import Schemas, Validator, Violation
 
@@ -166,17 +167,19 @@ def parse_query(raw: bytes) -> dict[str, list[str]]:
 class Plan:
     """All parameters of one operation, by argument name."""
 
-    __slots__ = ("_elsewhere", "_once", "_path", "arguments")
+    __slots__ = ("_cookies", "_elsewhere", "_once", "_path", "arguments")
 
     def __init__(
         self,
         declared: list[Mapping[str, Any]],
         path: str,
         schemas: Schemas,
+        cookies: Cookies,
         *,
         once: bool = False,
     ) -> None:
         """`once` refuses a parameter that is repeated and is no array."""
+        self._cookies = cookies
         self._once = once
         parameters = {
             p["name"]: Parameter(p, _schema(p), schemas)
@@ -207,6 +210,9 @@ class Plan:
                         given = texts.get(parameter.name)
                         if self._once and given and len(given) > 1:
                             raise parameter.repeated()
+                    elif parameter.location == "cookie":
+                        cookie = self._cookies.read(headers, parameter.name)
+                        given = None if cookie is None else [cookie]
                     else:
                         header = headers.get(parameter.name.lower().encode())
                         given = None if header is None else [header.decode("latin-1")]

@@ -55,5 +55,9 @@ class Rates:
         except self._unanswered:
             raise Refusal(503, "request.uncounted", headers=[(b"retry-after", b"1")]) from None
         raise Throttled(
-            "request.throttled", retry_after=max(1, int(window.reset_time - time.time()))
+            "request.throttled",
+            retry_after=max(1, int(window.reset_time - time.time())),
+            limit=limit.amount,
+            window_seconds=limit.get_expiry(),
+            bucket=bucket,
         )

@@ -179,9 +179,9 @@ class ResponseCheck:
         if not declared:
             return
         media = media_type.partition(";")[0]
-        if media not in declared:
+        if media not in declared and "*/*" not in declared:
             raise BrokenContract(f"{media} is not declared for {status}")
-        validator = declared[media]
+        validator = declared.get(media)
         if validator is not None and media == "application/json":
             value = msgspec.json.decode(body)
             if not validator.accepts(value):

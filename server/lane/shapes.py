@@ -2,9 +2,11 @@
 
 import re
 import time
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import msgspec
+
+from server.lane.refusals import Refusal
 
 _encode = msgspec.json.Encoder().encode
 
@@ -24,8 +26,8 @@ class Shape(Protocol):
     def success(self, data: bytes) -> bytes:
         """The envelope around encoded data."""
 
-    def failure(self, code: int, key: str, text: str, errors: list[dict[str, Any]] | None) -> bytes:
-        """The body of an error: its message by key and by text, and where a schema was broken."""
+    def failure(self, refusal: Refusal, text: str) -> bytes:
+        """The body of a refusal; `text` is its message."""
 
 
 class SageShape:
@@ -39,15 +41,40 @@ class SageShape:
     def success(self, data: bytes) -> bytes:
         return b'{"code":200,"message":"success","data":%b,"timestamp":%.6f}' % (data, time.time())
 
-    def failure(self, code: int, key: str, text: str, errors: list[dict[str, Any]] | None) -> bytes:
+    def failure(self, refusal: Refusal, text: str) -> bytes:
         return _encode(
             {
-                "code": code,
+                "code": refusal.code,
                 "message": text,
-                "data": None if errors is None else {"errors": errors},
+                "data": None if refusal.errors is None else {"errors": refusal.errors},
                 "timestamp": round(time.time(), 6),
             }
         )
+
+
+class SandboxShape:
+    """`{code, msg, data}`: a refusal's `data` is {}, beside HTTP 200 and 410 null or what the error
+    shows; a schema's violations and what a client that waits must know stand in it."""
+
+    cookie = False
+    language = ""
+    invalid = 422
+    once = False
+    _WAITING: ClassVar = ("retry_after", "limit", "window_seconds", "bucket")
+
+    def success(self, data: bytes) -> bytes:
+        return b'{"code":200,"msg":"success","data":%b}' % data
+
+    def failure(self, refusal: Refusal, text: str) -> bytes:
+        data: object = {}
+        if refusal.status in (200, 410):
+            data = refusal.details.get("shown")
+        elif refusal.errors is not None:
+            data = {"errors": refusal.errors}
+        elif refusal.status == 429:
+            told = refusal.details
+            data = {name: told[name] for name in self._WAITING if name in told}
+        return _encode({"code": refusal.code, "msg": text, "data": data})
 
 
 class AssistantShape:
@@ -61,10 +88,10 @@ class AssistantShape:
     def success(self, data: bytes) -> bytes:
         return data
 
-    def failure(self, code: int, key: str, text: str, errors: list[dict[str, Any]] | None) -> bytes:
-        if errors is None:
+    def failure(self, refusal: Refusal, text: str) -> bytes:
+        if refusal.errors is None:
             return _encode({"error": text})
-        return _encode({"error": "Validation error", "details": errors})
+        return _encode({"error": "Validation error", "details": refusal.errors})
 
 
 class OAuth2Shape:
@@ -91,17 +118,22 @@ class OAuth2Shape:
     def success(self, data: bytes) -> bytes:
         return data
 
-    def failure(self, code: int, key: str, text: str, errors: list[dict[str, Any]] | None) -> bytes:
-        noun, _, name = key.partition(".")
+    def failure(self, refusal: Refusal, text: str) -> bytes:
+        noun, _, name = refusal.key.partition(".")
+        errors = refusal.errors
         if noun != "oauth2":
-            name = self._NAMES.get(code, "invalid_request")
+            name = self._NAMES.get(refusal.code, "invalid_request")
         if errors:
             where = "/".join(map(str, errors[0]["loc"][1:])) or errors[0]["loc"][0]
             text = f"{text} {where}: {errors[0]['type']}."
         return _encode({"error": name, "error_description": self._UNSAID.sub("'", text)})
 
 
-SHAPES: dict[str, Shape] = {"sage": SageShape(), "assistant": AssistantShape()}
+SHAPES: dict[str, Shape] = {
+    "sage": SageShape(),
+    "sandbox": SandboxShape(),
+    "assistant": AssistantShape(),
+}
 """The frame of each contract."""
 
 OPERATION_SHAPES: dict[str, Shape] = {"oauth2": OAuth2Shape()}

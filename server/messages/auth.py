@@ -31,6 +31,14 @@ MESSAGES = {
         "验证码邮件发送失败，请稍后再试",
         "The mail with the code could not be sent; try again later.",
     ),
+    "registration.needs_code": (
+        "注册需要邮箱验证码",
+        "Registering needs a code that is mailed to the address.",
+    ),
+    "registration.unnamed": (
+        "用户名或邮箱至少填写一项",
+        "A username or a mail address is needed.",
+    ),
     "registration.too_soon": (
         "验证码发送过于频繁，请稍后再试",
         "A code was sent a moment ago; try again later.",

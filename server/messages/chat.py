@@ -13,7 +13,10 @@ MESSAGES = {
         "Too many runs are under way; try again later.",
     ),
     "chat.image_refused": ("所选模型不支持图片", "The model does not take images."),
-    "chat.not_built": ("暂不支持: {field}", "This server cannot do this yet: {field}."),
+    "chat.mcp_config": (
+        "extra_mcp_config 无效: {reason}",
+        "The extra_mcp_config is not usable: {reason}.",
+    ),
     "chat.context_budget": (
         "context_budget_config 无效: {reason}",
         "The context_budget_config is not usable: {reason}.",

@@ -15,5 +15,4 @@ MESSAGES = {
         "{name} is no table of questions and answers: {reason}.",
     ),
     "knowledge.repeated": ("文件名重复", "Two files have the same name."),
-    "knowledge.embedding": ("向量模型不可用", "The embedding model does not answer."),
 }

@@ -49,7 +49,11 @@ MESSAGES = {
         "不支持的媒体类型，应为 {expected}",
         "Unsupported media type; send {expected}.",
     ),
-    "request.throttled": ("请求过于频繁，请稍后再试", "Too many requests; try again later."),
+    "request.throttled": ("请求过多，请稍后重试", "Too many requests; try again later."),
+    "request.too_many_streams": (
+        "同时打开的连接过多，请稍后重试",
+        "Too many streams or sockets are open; close one, or try again later.",
+    ),
     "request.too_large": (
         "请求体超过 {limit} 字节",
         "The body is larger than {limit} bytes.",

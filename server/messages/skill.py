@@ -36,4 +36,5 @@ MESSAGES = {
         "The server does not connect to this address.",
     ),
     "skill.import_failed": ("技能导入失败: {reason}", "The import failed: {reason}."),
+    "skill.moved": ("SKILL_API_MOVED", "SKILL_API_MOVED"),
 }

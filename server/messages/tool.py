@@ -32,6 +32,17 @@ MESSAGES = {
         "api_key 是脱敏后的值，请重新填写",
         "The api_key is a masked one; give it in full.",
     ),
+    "mcp.stdio_forbidden": (
+        "只有超级管理员可以保存 stdio 服务器: {name}",
+        "Only a super admin may save a server over stdio: {name}",
+    ),
+    "a2a.not_found": ("A2A 服务器不存在", "There is no such A2A agent."),
+    "a2a.exists": ("该地址的 A2A 服务器已存在", "There is an A2A agent of this address already."),
+    "a2a.too_many": ("A2A 服务器最多 {most} 个", "There can be at most {most} A2A agents."),
+    "a2a.busy": (
+        "其他 A2A 服务器正在更新，请重试",
+        "Other A2A agents are being changed; try again.",
+    ),
     "mcp.unreachable": (
         "MCP 服务器连接失败: {reason}",
         "The MCP server does not answer: {reason}",

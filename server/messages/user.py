@@ -13,7 +13,12 @@ MESSAGES = {
     "user.exists": ("用户名已存在", "The username exists already."),
     "user.no_password": ("该账号未设置密码", "This account has no password."),
     "user.not_found": ("用户不存在", "There is no such user."),
+    "user.own_protected": (
+        "不能删除自己的账号或更改自己的状态",
+        "One's own account is neither deleted nor given another status.",
+    ),
     "user.password_wrong": ("旧密码错误", "The old password is wrong."),
+    "user.status_unknown": ("状态必须是 {statuses} 之一", "A status is one of {statuses}."),
     "user.username_invalid": (
         "用户名不能为空且不能包含 @",
         "A username is not empty and holds no @ and no control characters.",

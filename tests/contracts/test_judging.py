@@ -8,10 +8,11 @@ import pytest
 
 from contracts import curl_lines, exceptions
 from contracts.client import Client
-from contracts.document import HERE, Contract, documented, load, rows
-from contracts.judging import BrokenContract, Judge, effective_status
+from contracts.document import HERE, Contract, channels, documented, load, pages, rows
+from contracts.judging import STREAMS, BrokenContract, Judge, effective_status, events
 from contracts.reach import Reach
 
+NAMES = ("sage", "sandbox")
 ENVELOPE = {"code": 200, "message": "success", "data": {"content": "Hi."}, "timestamp": 1.5}
 JSON = {"content-type": "application/json", "x-request-id": "r1"}
 
@@ -99,23 +100,71 @@ def test_each_line_of_a_stream_is_judged(judge: Judge, contract: Contract) -> No
     good = f": heartbeat\n\n{json.dumps(END)}\n".encode()
     assert judged(judge, contract, "chat_stream", good, headers=STREAM).success
     for bad in (b'{"type": "stream_end"}\n', b"data: {}\n", b'{"type": "nothing"}\n'):
-        with pytest.raises(BrokenContract, match="line 0"):
+        with pytest.raises(BrokenContract, match="event 0"):
             judged(judge, contract, "chat_stream", bad, headers=STREAM)
+
+
+EVENTS = {"content-type": "text/event-stream; charset=utf-8", "x-request-id": "r"}
+
+
+def test_events_are_read_as_browsers_read_them() -> None:
+    """Either line end, comments between, several data lines; what no blank line ends is none."""
+    body = (
+        b": ping\r\n\r\nevent: message\r\ndata: {\r\ndata: }\r\n\r\n"
+        b"id: 7\ndata:1\n\nevent: empty\n\nevent: done\ndata: {}\n"
+    )
+    assert list(events(body)) == [("message", b"{\n}"), ("", b"1")]
+    assert list(events(body + b"\n"))[-1] == ("done", b"{}")
+
+
+def test_each_event_is_judged_by_its_name(
+    judge: Judge, contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stream(*events: bytes) -> Any:
+        body = b"".join(event + b"\r\n\r\n" for event in events)
+        return judged(judge, contract, "chat_stream_sessions", body, headers=EVENTS)
+
+    unnamed, named = b"data: []", b"event: sessions\r\ndata: []"
+    assert stream(b": ping", unnamed).success
+    with pytest.raises(BrokenContract, match="event 1 is called 'sessions'"):
+        stream(unnamed, named)
+    monkeypatch.setitem(
+        STREAMS, "sage.chat_stream_sessions", {"sessions": "ActiveSessions", "line": "StreamLine"}
+    )
+    assert stream(named).success
+    with pytest.raises(BrokenContract, match="event 0 is called ''"):
+        stream(unnamed)
+    with pytest.raises(BrokenContract, match="event 1: at"):
+        stream(named, named.replace(b"sessions", b"line", 1))
+    with pytest.raises(BrokenContract, match="event 0 is no JSON"):
+        stream(named[:-1])
+
+
+def test_every_event_stream_says_what_its_events_are() -> None:
+    """STREAMS names an operation and schemas of its document for each."""
+    known = {each.key: each for name in NAMES for each in load(name).operations.values()}
+    assert STREAMS.keys() <= known.keys()
+    for key, schemas in STREAMS.items():
+        document = load(known[key].contract).document
+        assert set(schemas.values()) <= document["components"]["schemas"].keys(), key
+    for key, operation in known.items():
+        if "text/event-stream" in operation.statuses[operation.success].get("content", {}):
+            assert key in STREAMS
 
 
 def test_what_was_not_reached_is_told(contract: Contract) -> None:
     reach = Reach()
     for operation in contract.operations.values():
         for status in operation.statuses:
-            reach.saw(operation.id, status, status, status == operation.success)
+            reach.saw(operation, status, status, status == operation.success)
     assert reach.unmet(contract) == []
-    del reach.seen["agent_get", 404]
-    reach.reached["agent_list"] = 0
+    del reach.seen["sage.agent_get", 404]
+    reach.reached["sage.agent_list"] = 0
     for key in [key for key in reach.seen if key[1] == 507]:
         del reach.seen[key]
     assert reach.unmet(contract) == [
-        "agent_list: its success was never reached",
-        "agent_get: 404 was never seen",
+        "sage.agent_list: its success was never reached",
+        "sage.agent_get: 404 was never seen",
         "sage: 507 was seen at no operation",
     ]
     report = reach.report(contract, ["agent_get: 404 was never seen"])
@@ -123,18 +172,29 @@ def test_what_was_not_reached_is_told(contract: Contract) -> None:
     assert "- agent_get: 404 was never seen" in report
 
 
-def test_processes_add_up(tmp_path: Path) -> None:
+def test_contracts_are_told_apart(contract: Contract) -> None:
+    """Two of them have an `auth_login`."""
+    reach, other = Reach(), load("sandbox")
+    reach.saw(contract.operations["auth_login"], 401, 401, False)
+    unmet = set(reach.unmet(contract)), set(reach.unmet(other))
+    assert "sage.auth_login: 401 was never seen" not in unmet[0]
+    assert "sandbox.auth_login: 422 was never seen" in unmet[1]
+    assert not unmet[0] & unmet[1]
+
+
+def test_processes_add_up(tmp_path: Path, contract: Contract) -> None:
     one, other, sum_ = Reach(), Reach(), Reach()
-    one.saw("agent_get", 404, 404, False)
-    other.saw("agent_get", 404, 404, False)
-    other.saw("agent_get", 200, 200, True)
-    other.excuse("agent_list", "allow_header_conformance")
+    got, listed = contract.operations["agent_get"], contract.operations["agent_list"]
+    one.saw(got, 404, 404, False)
+    other.saw(got, 404, 404, False)
+    other.saw(got, 200, 200, True)
+    other.excuse(listed, "allow_header_conformance")
     for number, reach in enumerate((one, other)):
         reach.save(tmp_path / f"{number}.json")
         sum_.add(tmp_path / f"{number}.json")
-    assert sum_.seen == {("agent_get", 404): 2, ("agent_get", 200): 1}
-    assert sum_.reached == {"agent_get": 1}
-    assert sum_.excused == {("agent_list", "allow_header_conformance"): 1}
+    assert sum_.seen == {("sage.agent_get", 404): 2, ("sage.agent_get", 200): 1}
+    assert sum_.reached == {"sage.agent_get": 1}
+    assert sum_.excused == {("sage.agent_list", "allow_header_conformance"): 1}
 
 
 def test_an_exception_that_nothing_needs_is_told() -> None:
@@ -142,13 +202,10 @@ def test_an_exception_that_nothing_needs_is_told() -> None:
     told = {each.split()[1] for each in exceptions.unneeded(reach, 20)}
     assert told == {name for (name, _), enough in exceptions.listed().items() if enough <= 20}
     assert len(exceptions.unneeded(reach, 1000)) == len(exceptions.listed())
-    for operation_id, check in exceptions.listed():
-        reach.excuse(operation_id, check)
+    known = {each.key: each for name in NAMES for each in load(name).operations.values()}
+    for key, check in exceptions.listed():
+        reach.excuse(known[key], check)
     assert exceptions.unneeded(reach, 1000) == []
-
-
-def test_exceptions_name_operations(contract: Contract) -> None:
-    assert {operation_id for operation_id, _ in exceptions.listed()} <= set(contract.operations)
 
 
 def test_curl_lines_are_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,12 +220,19 @@ def test_curl_lines_are_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [curl_lines.path(command) for command in found.values()] == ["/api/a", "/api/c"]
 
 
-def test_the_table_is_what_is_built(contract: Contract) -> None:
-    built = documented("sage")
+@pytest.mark.parametrize("name", NAMES)
+def test_the_table_is_what_is_built(name: str) -> None:
+    built = documented(name)
     assert built
-    assert all(contract.at(row.method, row.path) for row in built)
+    assert all(load(name).at(row.method, row.path) for row in built)
     missing = {row[:3] for row in rows(HERE / "not_built.tsv")}
     assert not missing & {row[:3] for row in built}
+
+
+def test_pages_and_websockets_are_no_operations() -> None:
+    assert {row.path for row in pages()} == {"/docs", "/redoc", "/openapi.json"}
+    assert not {row.path for row in pages()} & {row.path for row in documented("sandbox")}
+    assert all(row.method == "WS" for row in channels())
 
 
 def test_paths_are_encoded_whole(contract: Contract, judge: Judge) -> None:

@@ -67,14 +67,16 @@ def known_cookie(value: str, required_scopes: Any = None) -> dict[str, str] | No
 
 
 def document() -> dict[str, Any]:
-    """sage's bundle, less what is no JSON on either side, and less what stock cannot bind."""
+    """sage's bundle, less what is no JSON on either side, what redirects, and what stock cannot
+    bind."""
     made = copy.deepcopy(load_document(GENERATED / "sage"))
     made["servers"] = [{"url": "/sage"}]
     for path, item in list(made["paths"].items()):
         for method, operation in list(item.items()):
             answers = operation["responses"].get("200", {}).get("content", {})
             bodies = operation.get("requestBody", {}).get("content", {"application/json": {}})
-            if "application/json" not in answers or "application/json" not in bodies:
+            redirects = next(iter(operation["responses"])) != "200"
+            if redirects or "application/json" not in answers or "application/json" not in bodies:
                 del item[method]
         if not item:
             del made["paths"][path]

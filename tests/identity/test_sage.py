@@ -14,6 +14,7 @@ from server.lane.access import Door
 from server.lane.contract import Contract, Routes, load_document
 from server.lane.forms import Limits
 from server.lane.idempotency import Idempotency
+from server.lane.leases import Leases
 from server.lane.operation import Around
 from server.lane.origin import Proxies
 from server.lane.rates import Rates
@@ -68,6 +69,7 @@ def application(world: World, proxy_header: str = "") -> Application:
         ),
         proxies=proxies,
         rates=Rates({"login": "100/minute", "send_code": "100/minute"}),
+        leases=Leases({}),
         idempotency=Idempotency.__new__(Idempotency),
         drain=Drain(),
         json_limit=1 << 20,

@@ -162,18 +162,19 @@ async def test_deleting_takes_what_is_owned(world: World, database: Database) ->
     await world.add("ann")
 
 
-async def test_administrators_are_protected_from_one_another(world: World) -> None:
+async def test_administrators_are_protected_from_one_another_and_themselves(world: World) -> None:
     admin, peer = await world.add("root", role="admin"), await world.add("peer", role="admin")
     actor = Caller(admin.id, "admin", "root")
     for target in (admin.id, peer.id):
-        for attempt in (
-            world.users.delete(actor, target),
-            world.users.set_role(actor, target, "operator"),
-            world.users.set_status(actor, target, "banned"),
+        own = "user.own_protected" if target == admin.id else "user.admin_protected"
+        for attempt, key in (
+            (world.users.delete(actor, target), own),
+            (world.users.set_role(actor, target, "operator"), "user.admin_protected"),
+            (world.users.set_status(actor, target, "banned"), own),
         ):
             error = await refusal(attempt)
             assert isinstance(error, Forbidden)
-            assert error.key == "user.admin_protected"
+            assert error.key == key
     assert {u.role for u in (await world.users.page(1, 10))[0]} == {"admin"}
 
 
@@ -337,6 +338,6 @@ def test_every_key_that_is_raised_has_its_texts() -> None:
         for key in re.findall(r'(?:raise|taken =)[^\n]*?"([a-z]+\.[a-z_]+)"', file.read_text())
     }
     assert {"login.failed", "user.not_found", "registration.too_soon"} <= keys
-    details = {"minimum": 8, "maximum": 128, "limit": 1, "retry_after": 1}
+    details = {"minimum": 8, "maximum": 128, "limit": 1, "statuses": "active", "retry_after": 1}
     for key in keys:
         assert text(key, "zh", details) != text(key, "en", details)

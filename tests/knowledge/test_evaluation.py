@@ -11,8 +11,7 @@ from domain.knowledge.retrieval import DEPTH, merged
 from domain.knowledge.words import asked
 from storage.database import Database
 from storage.knowledge import KnowledgeStore
-from storage.vectors import Vectors
-from tests.knowledge.conftest import embedded, ingest, make_base, pieces_of, waiting
+from tests.knowledge.conftest import embedded, index_of, ingest, make_base, pieces_of, waiting
 
 FOLDER = Path(__file__).parent / "evaluation"
 PASSAGES = (FOLDER / "passages.txt").read_text().splitlines()
@@ -56,7 +55,7 @@ async def test_hybrid_is_as_good_as_its_better_half(
     document = waiting(base_id)
     await database.write(lambda: store.add([document], override=False))
     assert await ingest(database, store, document, pieces_of(PASSAGES, vectors[0]))
-    index = Vectors(tmp_path / "vectors", store)
+    index = index_of(tmp_path / "vectors", store)
     hits: dict[str, list[tuple[bool, bool, bool]]] = defaultdict(list)
     for question, wanted in zip(QUESTIONS, vectors[1], strict=True):
         by_words = await store.by_words(base_id, asked(question.query), DEPTH)

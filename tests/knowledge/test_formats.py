@@ -1,8 +1,13 @@
 """Documents of every format, and documents made to break what reads them (security 30 to 34)."""
 
+import asyncio
 import io
+import os
+import select
+import signal
 import zipfile
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import xlwt
@@ -95,10 +100,11 @@ MAIL = (
 async def read(
     content: bytes, suffix: str, kind: str = "file", parser: Parser | None = None
 ) -> str:
-    async def parts() -> AsyncIterator[bytes]:
-        yield content
-
-    return "\n".join(await (parser or Parser()).read(parts(), suffix, kind))
+    parser = parser or Parser()
+    try:
+        return "\n".join(await parser.read(parts(content), suffix, kind))
+    finally:
+        await parser.close()
 
 
 @pytest.mark.parametrize(
@@ -148,6 +154,9 @@ BOMB = packed(("word/document.xml", b" " * 40_000_000))
         (".docx", docx("&e;", before=ENTITY), "document type"),
         (".docx", docx("a", before=" " * 5000 + ENTITY), "document type"),
         (".xlsx", xlsx(("&e;",), before=ENTITY), "document type"),
+        (".xlsx", xlsx(("a",), before=" " * 5000 + ENTITY), "document type"),
+        (".xlsx", xlsx(("a",), before=f"<!--{' ' * 5000}-->{ENTITY}"), "document type"),
+        (".xlsx", packed(("xl/workbook.xml", "no element")), "broken XML"),
         (".docx", packed(("other.xml", b"<a/>")), "lacks its document"),
         (".docx", docx("a")[:-30], "package"),
         (".docx", b"not a package", "package"),
@@ -178,3 +187,71 @@ async def test_memory_is_limited() -> None:
     """A table of commas holds a hundred times its size in objects."""
     with pytest.raises(DocumentUnreadable, match=r"memory|breaks|too much|no text"):
         await read(b"," * 60_000_000, ".csv")
+
+
+SLOW = b"," * 60_000_000
+"""A table that takes seconds to read."""
+
+
+def children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+async def parts(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+async def reading(parser: Parser) -> tuple[asyncio.Task[list[str]], int]:
+    """The reading of a document that takes long, and its process."""
+    task = asyncio.create_task(parser.read(parts(SLOW), ".csv", "file"))
+    async with asyncio.timeout(30):
+        while True:
+            for forker in children(os.getpid()):
+                command = Path(f"/proc/{forker}/cmdline").read_bytes()
+                if b"documents.parser_process" in command and (found := children(forker)):
+                    return task, found[0]
+            await asyncio.sleep(0.01)
+
+
+async def gone(pid: int) -> None:
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    ended, _, _ = await asyncio.to_thread(select.select, [process], [], [], 30)
+    os.close(process)
+    assert ended
+
+
+async def test_a_reader_that_breaks_takes_nothing_along() -> None:
+    parser = Parser(at_once=1)
+    try:
+        task, reader = await reading(parser)
+        os.kill(reader, signal.SIGKILL)
+        with pytest.raises(DocumentUnreadable, match="breaks"):
+            await task
+        assert await parser.read(parts(b"tide"), ".txt", "file") == ["tide"]
+    finally:
+        await parser.close()
+
+
+@pytest.mark.parametrize("how", ["in time", "cancelled"])
+async def test_a_reader_ends_with_its_reading(how: str) -> None:
+    parser = Parser(at_once=1, seconds=5.0 if how == "in time" else 90.0)
+    task, reader = await reading(parser)
+    os.kill(reader, signal.SIGSTOP)
+    if how == "cancelled":
+        task.cancel()
+    with pytest.raises((DocumentUnreadable, asyncio.CancelledError)):
+        await task
+    await gone(reader)
+    await parser.close()
+
+
+async def test_what_has_nothing_to_read_ends_and_comes_back() -> None:
+    parser = Parser(at_once=1, idle_s=0.0)
+    assert await parser.read(parts(b"tide"), ".txt", "file") == ["tide"]
+    (forker,) = [each._process for each in parser._resting]
+    await forker.wait()
+    assert await parser.read(parts(b"turns"), ".txt", "file") == ["turns"]
+    await parser.close()

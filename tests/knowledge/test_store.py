@@ -9,8 +9,16 @@ import pytest
 from domain.knowledge.words import asked
 from storage.database import Database, NoSuchRow
 from storage.knowledge import Document, KnowledgeStore, Words
-from storage.vectors import DIMENSIONS, Vectors
-from tests.knowledge.conftest import ingest, make_base, pieces_of, waiting
+from storage.vectors import Vectors
+from tests.knowledge.conftest import (
+    DIMENSIONS,
+    MADE_BY,
+    index_of,
+    ingest,
+    make_base,
+    pieces_of,
+    waiting,
+)
 
 
 def vector(place: int) -> bytes:
@@ -37,6 +45,7 @@ async def add(
 
 async def contents(store: KnowledgeStore, numbers: list[int]) -> list[str]:
     rows = {chunk.number: chunk.content for chunk in await store.chunks(numbers)}
+    assert sorted(rows) == sorted(numbers), "those that were asked for, and no others"
     return [rows[number] for number in numbers]
 
 
@@ -80,7 +89,7 @@ async def test_all_chunks_are_replaced_in_one(database: Database, store: Knowled
     assert len(await store.by_words(base_id, ["two"], 10)) == 1, "found until it is done anew"
     assert await ingest(database, store, again, pieces("four"))
     assert await store.by_words(base_id, ["two"], 10) == []
-    assert len(await store.vectors(base_id, 0, 10)) == 1
+    assert len(await store.vectors(base_id, MADE_BY, 0, 10)) == 1
 
 
 async def test_an_overtaken_attempt_leaves_nothing(
@@ -92,15 +101,22 @@ async def test_an_overtaken_attempt_leaves_nothing(
     first = await database.write(lambda: store.begin(document.id, 1))
     assert first is not None
     (second,) = await database.write(lambda: store.again(base_id))
-    assert await database.write(lambda: store.succeed(first, pieces("old"))) is False
+    assert (
+        await database.write(lambda: store.succeed(first, pieces("old"), embedder=MADE_BY)) is False
+    )
     assert await database.write(lambda: store.begin(document.id, 1)) is None
     assert await ingest(database, store, second, pieces("new"))
-    assert await database.write(lambda: store.succeed(first, pieces("old"))) is False
+    assert (
+        await database.write(lambda: store.succeed(first, pieces("old"), embedder=MADE_BY)) is False
+    )
     twice = await asyncio.gather(
-        *(database.write(lambda: store.succeed(second, pieces("new"))) for _ in range(3))
+        *(
+            database.write(lambda: store.succeed(second, pieces("new"), embedder=MADE_BY))
+            for _ in range(3)
+        )
     )
     assert twice == [False] * 3
-    assert [row[0] for row in await store.vectors(base_id, 0, 10)] == await store.by_words(
+    assert [row[0] for row in await store.vectors(base_id, MADE_BY, 0, 10)] == await store.by_words(
         base_id, ["new"], 10
     )
 
@@ -130,7 +146,7 @@ async def test_deleting_takes_chunks_and_words_along(
     await database.write(lambda: store.delete_document(base_id, document.id))
     assert await store.by_words(base_id, ["alpha"], 10) == []
     assert len(await database.write(lambda: store.clear(base_id))) == 1
-    assert await store.vectors(base_id, 0, 10) == []
+    assert await store.vectors(base_id, MADE_BY, 0, 10) == []
     await database.write(lambda: store.delete(base_id))
     with pytest.raises(NoSuchRow):
         await database.write(lambda: store.delete(base_id))
@@ -141,7 +157,7 @@ async def test_vectors_follow_the_rows(
     database: Database, store: KnowledgeStore, tmp_path: Path
 ) -> None:
     base_id = await make_base(database, store)
-    index = Vectors(tmp_path / "vectors", store)
+    index = index_of(tmp_path / "vectors", store)
     assert await index.nearest(base_id, vector(0), 5) == []
     first = await add(database, store, base_id, "a.md", "zero", "one")
     found = await index.nearest(base_id, vector(1), 1)
@@ -163,11 +179,68 @@ async def test_a_damaged_file_is_made_anew(
     base_id = await make_base(database, store)
     await add(database, store, base_id, "a.md", "zero", "one", "two")
     folder = tmp_path / "vectors"
-    whole = await Vectors(folder, store).nearest(base_id, vector(2), 3)
+    whole = await index_of(folder, store).nearest(base_id, vector(2), 3)
     for break_it in (
         lambda: (folder / f"{base_id}.f32").write_bytes(b"short"),
         lambda: (folder / f"{base_id}.json").write_bytes(b"{"),
         lambda: (folder / f"{base_id}.json").unlink(),
     ):
         break_it()
-        assert await Vectors(folder, store).nearest(base_id, vector(2), 3) == whole
+        assert await index_of(folder, store).nearest(base_id, vector(2), 3) == whole
+
+
+OTHER = "other:384"
+
+
+async def test_vectors_are_read_of_one_embedder_alone(
+    database: Database, store: KnowledgeStore, tmp_path: Path
+) -> None:
+    base_id = await make_base(database, store)
+    await add(database, store, base_id, "a.md", "zero")
+    document = waiting(base_id, "b.md")
+    await database.write(lambda: store.add([document], override=False))
+    claimed = await database.write(lambda: store.begin(document.id, 1))
+    assert claimed is not None
+    await database.write(lambda: store.succeed(claimed, pieces("one"), embedder=OTHER))
+    index = index_of(tmp_path, store)
+    others = Vectors(tmp_path, store, embedder=OTHER, dimensions=DIMENSIONS)
+    for _ in range(2):  # over the same files, each finding the other's
+        for one, text in ((index, "zero"), (others, "one")):
+            found = await one.nearest(base_id, vector(0), 5)
+            assert await contents(store, [number for number, _ in found]) == [text]
+    assert {row[0] for row in await store.outdated(MADE_BY)} == {base_id}
+    assert {row[0] for row in await store.outdated(OTHER)} == {base_id}
+
+
+async def test_a_base_is_an_embedders_once_all_is_made_anew(
+    database: Database, store: KnowledgeStore, tmp_path: Path
+) -> None:
+    base_id, untouched = await make_base(database, store), await make_base(database, store)
+    await add(database, store, base_id, "a.md", "zero", "one")
+    await add(database, store, untouched, "a.md", "zero")
+    assert await store.outdated(MADE_BY) == []
+    assert dict(await store.outdated(OTHER)) == {base_id: 0, untouched: 0}
+    others = Vectors(tmp_path, store, embedder=OTHER, dimensions=DIMENSIONS)
+    assert await others.nearest(base_id, vector(0), 5) == []
+
+    first, second = await store.unread(base_id, OTHER, 0, 10)
+    assert (first.content, second.content) == ("zero", "one")
+    assert await store.unread(base_id, OTHER, first.number, 10) == [second]
+    assert await store.unread(base_id, MADE_BY, 0, 10) == []
+    gone = second.number + 100
+    fresh = {first.number: vector(7), gone: vector(8)}
+    await database.write(lambda: store.replace_vectors(fresh, OTHER))
+    assert await database.write(lambda: store.rebuilt(base_id, OTHER)) is False, "one is left"
+    assert [number for number, _ in await others.nearest(base_id, vector(7), 5)] == [first.number]
+    await database.write(lambda: store.replace_vectors({second.number: vector(8)}, OTHER))
+    assert await database.write(lambda: store.rebuilt(base_id, OTHER)) is True
+    found = await others.nearest(base_id, vector(8), 5)
+    assert [number for number, _ in found] == [second.number, first.number]
+    assert dict(await store.outdated(OTHER)) == {untouched: 0}
+    assert dict(await store.outdated(MADE_BY)) == {base_id: 0}
+
+    twice = [database.write(lambda: store.rebuild_again(base_id, 0)) for _ in range(3)]
+    assert sorted(await asyncio.gather(*twice)) == [False, False, True]
+    assert dict(await store.outdated(MADE_BY)) == {base_id: 1}
+    with pytest.raises(NoSuchRow):
+        await database.write(lambda: store.rebuilt("gone", OTHER))

@@ -15,6 +15,7 @@ from server.lane.access import Door
 from server.lane.contract import Contract, Routes
 from server.lane.forms import Limits
 from server.lane.idempotency import Idempotency
+from server.lane.leases import Leases
 from server.lane.operation import Around
 from server.lane.origin import Proxies
 from server.lane.rates import Rates
@@ -70,6 +71,7 @@ def around(**changes: Any) -> Around:
         ),
         proxies=proxies,
         rates=Rates({"login": "3/minute"}),
+        leases=Leases({"sse": 2}),
         idempotency=changes.pop("idempotency", None) or Idempotency.__new__(Idempotency),
         drain=Drain(),
         json_limit=2000,

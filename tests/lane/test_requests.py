@@ -396,7 +396,7 @@ async def test_a_file_is_sent_so_that_no_browser_runs_it(client: httpx.AsyncClie
     assert plain.headers["x-content-type-options"] == "nosniff"
     assert plain.headers["content-security-policy"].startswith("sandbox;")
     assert plain.headers["content-disposition"] == (
-        "attachment; filename=\"a_b_.._u__x.html\"; filename*=UTF-8''a_b_.._%C3%BC__x.html"
+        "attachment; filename=\"a_b_.._u__x.html\"; filename*=utf-8''a_b_.._%C3%BC__x.html"
     )
     image = await client.get("/sage/downloads/image")
     assert image.headers["content-disposition"].startswith('inline; filename="a.png"')
@@ -461,7 +461,7 @@ def test_safe_names(given: str, kept: str) -> None:
     assert safe_name(given) == kept
     for inline in (True, False):
         assert re.fullmatch(
-            rb"(inline|attachment); filename=\"[A-Za-z0-9._ -]+\"; filename\*=UTF-8''[!-~]+",
+            rb"(inline|attachment); filename=\"[A-Za-z0-9._ -]+\"; filename\*=utf-8''[!-~]+",
             disposition(given, inline=inline),
         )
 

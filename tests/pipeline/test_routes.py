@@ -27,7 +27,7 @@ def run(source: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def test_the_module_binds_every_operation(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     document = tree.bundle().document
-    source = routes("tiny", document)
+    source = routes("tiny", document, {})
     assert source.startswith('"""Routes of the tiny contract. Generated, do not edit: run')
     module = run(source, monkeypatch)
     assert module["HANDLERS"] == {

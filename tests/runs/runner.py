@@ -3,40 +3,40 @@
     python -m tests.runs.runner DATA PROCESS_ID [DATABASE_URL]
 
 Says "ready", then obeys lines of JSON: {"say": text, "session": id, …} begins a run for ada and
-prints its id. With STAND_AFTER=n in the environment every run stands still once n of its steps are
-recorded, and "standing" is printed.
+prints its id. With STAND_AFTER=n in the environment every run stands still once n strides of its
+agent are committed, with STAND_BELOW=n every sub-agent, and "standing" is printed.
 """
 
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections import Counter
 from pathlib import Path
 
 import msgspec
 
-from gateways.workflows import Workflows
+from domain.turn.loop import Loop, Next
 from storage.opening import open_database
 from tests.runs.world import world
 
 STAND_AFTER = int(os.environ.get("STAND_AFTER", "0"))
-_step = Workflows.step
-_steps: dict[int, int] = {}
+STAND_BELOW = int(os.environ.get("STAND_BELOW", "0"))
+_advance = Loop.advance
+_strides: Counter[Loop] = Counter()
 
 
-async def standing(self: Workflows, name: str, function: Callable[[], Awaitable[str]]) -> str:
-    word = await _step(self, name, function)
-    task = id(asyncio.current_task())
-    _steps[task] = _steps.get(task, 0) + 1
-    if _steps[task] == STAND_AFTER:
+async def standing(self: Loop) -> Next:
+    found = await _advance(self)
+    _strides[self] += 1
+    if _strides[self] == (STAND_AFTER if self._by is None else STAND_BELOW):
         print("standing", flush=True)
         await asyncio.get_running_loop().create_future()
-    return word
+    return found
 
 
 async def main(data: Path, process_id: str, url: str) -> None:
-    if STAND_AFTER:
-        Workflows.step = standing  # type: ignore[method-assign]
+    if STAND_AFTER or STAND_BELOW:
+        Loop.advance = standing  # type: ignore[method-assign]
     database = await open_database(url, data)
     async with world(database, data, url, process_id=process_id) as here:
         print("ready", flush=True)

@@ -6,7 +6,7 @@ import pytest
 
 from domain.errors import Conflict, Throttled
 from domain.runs.life import RunPolicy
-from domain.turn import loop
+from domain.turn import listening
 from tests.runs.conftest import Here
 from tests.runs.test_turns import Recorder, script
 from tests.runs.world import ADA, BOB, World, text, types
@@ -122,7 +122,7 @@ async def test_reading_goes_on_from_any_line(here: World) -> None:
 
 async def test_an_answer_without_end_is_ended(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Security: a model's own timeout bounds its silence, not what it says."""
-    monkeypatch.setattr(loop, "ANSWER_MAX", 20)
+    monkeypatch.setattr(listening, "ANSWER_MAX", 20)
     run = await here.start(script({"tokens": 1000}))
     lines = await here.lines(run)
     assert types(lines)[-2:] == ["error", "stream_end"]
@@ -133,7 +133,7 @@ async def test_an_answer_without_end_is_ended(here: World, monkeypatch: pytest.M
 
 
 async def test_an_answer_that_drips_is_ended(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "ANSWER_S", 0.3)
+    monkeypatch.setattr(listening, "ANSWER_S", 0.3)
     run = await here.start(script({"tokens": 1000, "every_ms": 20}))
     lines = await here.lines(run)
     assert types(lines)[-2:] == ["error", "stream_end"]

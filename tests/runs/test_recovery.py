@@ -14,6 +14,7 @@ import pytest
 
 from domain.runs.liveness import EMBEDDED
 from gateways.models.script_server import ScriptServer
+from storage.conversations import ConversationStore
 from storage.database import Database
 from storage.events import EventLog
 from storage.processes import ProcessStore
@@ -43,7 +44,12 @@ class Host:
         self.database = database
 
     async def begin(
-        self, process_id: str = EMBEDDED, *, root: Path = ROOT, stand_after: int = 0
+        self,
+        process_id: str = EMBEDDED,
+        *,
+        root: Path = ROOT,
+        stand_after: int = 0,
+        stand_below: int = 0,
     ) -> None:
         """Start a process and wait until it takes orders."""
         process = await asyncio.create_subprocess_exec(
@@ -52,7 +58,12 @@ class Host:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             cwd=root,
-            env={**os.environ, "PYTHONPATH": str(root), "STAND_AFTER": str(stand_after)},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(root),
+                "STAND_AFTER": str(stand_after),
+                "STAND_BELOW": str(stand_below),
+            },
         )
         self._processes[process_id] = process
         assert await self.said(process_id) == "ready"
@@ -64,11 +75,13 @@ class Host:
         async with asyncio.timeout(40):
             return (await stdout.readline()).decode().strip()
 
-    async def start(self, said: str, session: str, process_id: str = EMBEDDED) -> str:
+    async def start(
+        self, said: str, session: str, process_id: str = EMBEDDED, **fields: Any
+    ) -> str:
         """Begin a run in a process."""
         stdin = self._processes[process_id].stdin
         assert stdin is not None
-        order = {"say": said, "session": session, "llm_model_config": self._model}
+        order = {"say": said, "session": session, "llm_model_config": self._model, **fields}
         stdin.write(msgspec.json.encode(order) + b"\n")
         return await self.said(process_id)
 
@@ -135,7 +148,8 @@ async def test_a_call_under_way_is_never_made_again(host: Host, calls: ScriptSer
         assert (run.state, run.reason) == ("failed", "interrupted_by_restart")
         records = await host.log.read(f"run:{run_id}")
         assert records[: len(before[run_id])] == before[run_id]
-        assert [one.type for one in records[len(before[run_id]) :]] == ["failed", "run.ended"]
+        added = [one.type for one in records[len(before[run_id]) :]]
+        assert [type_ for type_ in added if type_ != "text.whole"] == ["failed", "run.ended"]
         assert run.lines == records[-1].line
     assert calls.calls == 3
 
@@ -158,8 +172,60 @@ async def test_a_run_between_steps_goes_on(host: Host, calls: ScriptServer, tmp_
         "tool.called",
         "run.begun",
         "tool.returned",
+        "text.whole",
         "tokens",
         "run.ended",
+    ]
+
+
+def handing(*tasks: str) -> str:
+    """A run that hands out tasks to its worker, all at once, and then answers."""
+    parts = [{"agent": "worker", "task": task} for task in tasks]
+    return script({"call": "delegate", "args": {"tasks": parts}}, {"say": "all is done"})
+
+
+async def test_a_sub_agents_call_under_way_is_never_made_again(
+    host: Host, calls: ScriptServer
+) -> None:
+    await host.begin()
+    run_id = await host.start(handing(STREAMING, STREAMING), "s", multi_agent=True)
+    await host.shown(run_id, 12)
+    await host.kill()
+    before = await host.log.read(f"run:{run_id}")
+    await host.begin()
+    run = await host.ended(run_id)
+    assert (run.state, run.reason) == ("failed", "interrupted_by_restart")
+    told = await host.log.read(f"run:{run_id}")
+    assert told[: len(before)] == before
+    # What was sent before the kill may commit after the look at it.
+    assert [one.type for one in told][-2:] == ["failed", "run.ended"]
+    assert calls.calls == 3
+    kept = await ConversationStore(host.database).of_tasks(run.conversation_id, run_id)
+    assert [message.agent_name for message in kept] == ["worker", "worker"]
+    assert all((message.text or "").startswith("t0 t1 ") for message in kept)
+    assert [task["status"] for task in run.tasks or ()] == ["in_progress", "in_progress"]
+
+
+async def test_sub_agents_between_strides_go_on(host: Host, calls: ScriptServer) -> None:
+    """Each from its own rows; the next process has them killed once more."""
+    await host.begin(stand_below=1)
+    run_id = await host.start(handing(BETWEEN, BETWEEN, "short"), "s", multi_agent=True)
+    assert [await host.said() for _ in range(3)] == ["standing"] * 3
+    assert calls.calls == 4
+    await host.kill()
+    await host.begin(stand_below=1)
+    assert [await host.said() for _ in range(3)] == ["standing"] * 3
+    assert calls.calls == 4
+    await host.kill()
+    await host.begin()
+    run = await host.ended(run_id)
+    assert run.state == "completed"
+    assert calls.calls == 7
+    assert [task["status"] for task in run.tasks or ()] == ["completed"] * 3
+    history = await ConversationStore(host.database).history(run.conversation_id, 9)
+    assert [message.text for message in history][2:] == [
+        "\n\n".join(f"## worker\n{said}" for said in ("so be it", "so be it", "short")),
+        "all is done",
     ]
 
 

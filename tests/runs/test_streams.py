@@ -251,7 +251,12 @@ async def test_refusals_come_before_the_stream(accounts: Any) -> None:
     me = (await ann.client.get("/api/auth/session")).json()["data"]["user"]["userid"]
     cases = [
         ("/api/web-stream", {**ann.turn("x", "no"), "messages": []}, 400, "消息列表不能为空"),
-        ("/api/stream", ann.turn("x", "no", multi_agent=True), 400, "暂不支持: multi_agent"),
+        (
+            "/api/stream",
+            ann.turn("x", "no", available_sub_agent_ids=["nobody"]),
+            400,
+            "子 Agent 不存在: nobody",
+        ),
         ("/api/chat", {"messages": [{"role": "user", "content": "x"}], "agent_id": "no"}, 404, ""),
         ("/api/stream", ann.turn("x", "no", agent_id="no"), 404, ""),
     ]

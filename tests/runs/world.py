@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from domain.agents import Agents
+from domain.brought_mcp import BroughtMcp
 from domain.caller import Caller
 from domain.mcp import McpServers
 from domain.model_choice import ModelChoices
@@ -21,6 +22,7 @@ from domain.runs.liveness import EMBEDDED, Pace
 from domain.tools import built_in
 from domain.turn.images import loader
 from domain.turn.plan import TurnRequest
+from domain.turn.toolset import NAMES as TURN_TOOLS
 from gateways.mcp import McpClient
 from gateways.models.model import Capabilities
 from gateways.models.script import ScriptModel
@@ -77,7 +79,7 @@ class World:
         """Begin a run on the scripted model."""
         options = {
             name: fields.pop(name)
-            for name in ("interrupts", "stops_with_client", "user_id")
+            for name in ("interrupts", "stops_with_client", "user_id", "session")
             if name in fields
         }
         request = {
@@ -161,6 +163,7 @@ async def world(
     web_search_url: str = "",
     version: str = "1",
     script: Any = None,
+    secrets_key: bytes = bytes(32),
 ) -> AsyncIterator[World]:
     """The parts of one process, launched. The database stays open."""
     outbound = Outbound(["127.0.0.1"])
@@ -168,7 +171,7 @@ async def world(
     if database_url:
         place = JobsPlace(database_url.replace("postgresql://", "postgresql+psycopg://"))
     log = EventLog(database, OneProcess() if process_id == EMBEDDED else Polling())
-    box = SecretBox([bytes(32)])
+    box = SecretBox([secrets_key])
     provider_store = ProviderStore(database)
     providers = Providers(database, provider_store, log, box, outbound)
     choices = ModelChoices(
@@ -187,8 +190,9 @@ async def world(
         box,
         outbound,
         McpClient(outbound),
-        reserved=tools.names,
+        reserved=tools.names | TURN_TOOLS,
     )
+    brought_mcp = BroughtMcp(box, outbound, McpClient(outbound), reserved=tools.names | TURN_TOOLS)
     parts = assemble(
         database,
         log,
@@ -196,6 +200,7 @@ async def world(
         choices=choices,
         tools=tools,
         mcp=mcp,
+        brought_mcp=brought_mcp,
         load_image=loader(outbound),
         workflows=Workflows(place, process_id, version),
         policy=policy or RunPolicy(),

@@ -116,3 +116,23 @@ def test_without_chromium_developers_are_told(tmp_path: Path, bare: Path) -> Non
     done = setup(clone(tmp_path / "clone", ready=("dev",)), "--dev", path=str(bare))
     assert done.returncode == 0
     assert "apt install chromium" in done.stdout
+
+
+def test_without_a_sandbox_developers_are_told(tmp_path: Path, bare: Path) -> None:
+    (bare / "python3").symlink_to(sys.executable)
+    done = setup(clone(tmp_path / "clone", ready=("dev",)), "--dev", path=str(bare))
+    assert done.returncode == 0
+    assert "No bwrap, so agents run no commands (Debian: apt install bubblewrap)." in done.stdout
+    for package in ("tigervnc-standalone-server", "x11-utils"):
+        assert f"apt install {package}" in done.stdout
+
+
+def test_as_root_on_debian_it_installs_a_sandbox(tmp_path: Path, bare: Path) -> None:
+    asked = tmp_path / "asked"
+    (bare / "id").unlink()
+    script(bare / "id", "echo 0")
+    script(bare / "apt-get", f'echo "$@" >> {asked}')
+    (bare / "python3").symlink_to(sys.executable)
+    setup(clone(tmp_path / "clone", ready=("dev",)), "--dev", path=str(bare))
+    installed = [line.split()[-1] for line in asked.read_text().splitlines() if "install" in line]
+    assert {"bubblewrap", "tigervnc-standalone-server", "x11-utils"} <= set(installed)

@@ -35,6 +35,17 @@ class Reply(NamedTuple):
         return self.json()["data"]
 
 
+def form(*parts: tuple[str, str | None, bytes]) -> dict[str, Any]:
+    """A multipart body and its header, of parts: name, file name (None for a text), content."""
+    made = b""
+    for name, filename, content in parts:
+        file = "" if filename is None else f'; filename="{filename}"'
+        head = f'--PART\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'
+        made += head.encode("utf-8", "surrogatepass") + content + b"\r\n"
+    headers = {"content-type": "multipart/form-data; boundary=PART"}
+    return {"body": made + b"--PART--\r\n", "headers": headers}
+
+
 class Exchange:
     """One request under way."""
 

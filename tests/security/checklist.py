@@ -1,23 +1,20 @@
 """The checklist, line by line: what shows it, or what it waits for.
 
 `python -m tests.security.checklist` writes docs/security-checklist.md from it and from
-defences.py; test_checklist.py refuses a name that does not exist and an outdated document.
+the *_defences.py; test_checklist.py refuses a name that does not exist and an outdated document.
 """
 
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.security import mcp_defences, oauth2_defences
-from tests.security.defences import DEFENCES
-
-assert oauth2_defences.DEFENCES is mcp_defences.DEFENCES is DEFENCES, "registered by import"
+from tests.security.every_defence import DEFENCES
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENT = ROOT / "docs" / "security-checklist.md"
 
 
 class Line(NamedTuple):
-    """`tests` are further tests (`file::name`) beside the checks of defences.py. `where` is the
+    """`tests` are further tests (`file::name`) beside the checks of *_defences.py. `where` is the
     defence where no check of ours patches it. `waits` names the routes that a line, or the rest of
     it, waits for."""
 
@@ -36,6 +33,12 @@ _DOOR = "tests/gateways/test_outbound.py::"
 _BOX = "tests/gateways/test_secretbox.py::"
 _FAULTS = "tests/storage/test_faults.py::"
 _FOLLOW = "tests/storage/events/test_followers.py::"
+_MCP = "tests/tools/test_client.py::"
+_SKILLS = "tests/skills/test_skills.py::"
+_ARCHIVES = "tests/skills/test_archives.py::"
+_FORMATS = "tests/knowledge/test_formats.py::"
+_WORK = "tests/storage/test_workspace_files.py::"
+_OBJECTS = "tests/storage/test_objects.py::"
 _CASES = "tests/security/test_real_cases.py::"
 _CONTRACTS = "contracts/test_credentials.py::"
 _STRANGERS = "contracts/test_strangers.py::"
@@ -49,7 +52,6 @@ LINES: dict[int, Line] = {
     2: Line(
         "Forged, foreign and misused tokens: 401",
         ("tests/identity/test_tokens.py::test_a_forged_token_is_invalid",),
-        waits="OAuth2 tokens: the OAuth2 routes",
     ),
     3: Line(
         "No default secret, weak ones refused",
@@ -61,12 +63,12 @@ LINES: dict[int, Line] = {
     4: Line(
         "Refresh rotates, reuse ends the family",
         (_ENDS + "test_of_refreshes_at_once_one_wins_and_the_family_ends",),
-        waits="TOTP, passkey, OAuth2 and link-code logins: their routes",
+        waits="TOTP, passkey and link-code logins: their routes",
     ),
     5: Line(
         "Ends take effect on HTTP and open streams within a second",
         (_ENDS + "test_an_end_reaches_the_other_processes",),
-        waits="websockets; deleting API keys",
+        waits="deleting API keys",
     ),
     6: Line("TOTP", waits="TOTP routes"),
     7: Line("Passkey challenges", waits="passkey routes"),
@@ -106,8 +108,10 @@ LINES: dict[int, Line] = {
     ),
     15: Line(
         "404 for the invisible",
-        (_STRANGERS + "test_a_strangers_id_is_like_none",),
-        waits="the 403 of the sandbox contract: its routes",
+        (
+            _STRANGERS + "test_a_strangers_id_is_like_none",
+            "contracts/test_foreign.py::test_a_strangers_id_is_forbidden_and_nobodys_is_missing",
+        ),
     ),
     16: Line("Server-owned fields", (_STRANGERS + "test_server_owned_fields",)),
     17: Line(
@@ -116,8 +120,10 @@ LINES: dict[int, Line] = {
     ),
     18: Line(
         "Administrators are safe from one another",
-        ("tests/identity/test_users.py::test_administrators_are_protected_from_one_another",),
-        waits="changing roles: the sandbox contract's administration",
+        (
+            "tests/identity/test_users.py::test_administrators_are_protected_from_one_another_and_themselves",
+        ),
+        waits="changing roles: the fleet contract",
     ),
     19: Line("Workers see their own", waits="fleet worker routes"),
     20: Line("Nobody approves their own request", waits="approval routes"),
@@ -125,48 +131,122 @@ LINES: dict[int, Line] = {
         "Share links",
         (_STRANGERS + "test_a_share_is_the_one_conversation_and_can_be_revoked",),
     ),
-    22: Line("Websocket channels of others", waits="websockets"),
+    22: Line("Websocket channels of others", waits="/ws: the assistant and fleet contracts"),
     23: Line("URL forms", (_DOOR + "test_no_form_of_the_corpus_reaches_anything",)),
     24: Line(
         "DNS rebinding", (_DOOR + "test_the_connection_goes_to_the_address_that_was_checked",)
     ),
-    25: Line("Redirects", (_DOOR + "test_a_redirect_is_checked_like_any_url",)),
+    25: Line(
+        "Redirects",
+        (
+            _DOOR + "test_a_redirect_is_checked_like_any_url",
+            _MCP + "test_no_redirect_leaves_the_origin",
+        ),
+    ),
     26: Line(
         "Size, time and decompression caps",
         (
             _DOOR + "test_an_endless_answer_is_cut",
             _DOOR + "test_a_slow_answer_ends_at_the_time_cap",
             "tests/gateways/test_webpage.py::test_a_page_built_to_be_slow_holds_nobody_up",
+            _MCP + "test_a_huge_result_is_refused",
         ),
     ),
     27: Line(
         "Checked at save and at use",
-        ("tests/providers/test_providers.py::test_addresses_are_checked_at_save",),
+        (
+            "tests/providers/test_providers.py::test_addresses_are_checked_at_save",
+            _MCP + "test_addresses_are_checked_at_use",
+            _SKILLS + "test_addresses_inside_need_the_operators_leave",
+            "tests/versions/test_versions.py::test_addresses_inside_are_refused",
+        ),
     ),
     28: Line("Metadata addresses", (_DOOR + "test_metadata_is_recognised_inside_other_addresses",)),
     29: Line("SSH", waits="SSH routes"),
-    30: Line("Path traversal", waits="file routes"),
-    31: Line("Links and devices", waits="file routes"),
-    32: Line("Zip archives", waits="upload of skills and documents"),
-    33: Line("XML", waits="documents of knowledge bases"),
+    30: Line(
+        "Path traversal",
+        (
+            _WORK + "test_paths_that_lead_elsewhere",
+            _WORK + "test_sessions_that_lead_elsewhere",
+            _OBJECTS + "test_a_key_is_not_a_path",
+            "contracts/test_workspaces.py::test_no_path_leads_out",
+            "contracts/test_files.py::test_folders_that_lead_elsewhere_are_refused",
+            "tests/server/test_portal.py::test_nothing_else_is_served",
+        ),
+    ),
+    31: Line(
+        "Links and devices",
+        (
+            _WORK + "test_links_are_not_there",
+            _WORK + "test_a_link_in_the_place_of_the_workspace",
+        ),
+    ),
+    32: Line(
+        "Zip archives",
+        (
+            _ARCHIVES + "test_refused",
+            _ARCHIVES + "test_every_cut_is_refused",
+            _ARCHIVES + "test_no_flipped_byte_gives_anything_else",
+            _SKILLS + "test_a_refused_archive_leaves_nothing",
+            _SKILLS + "test_a_damaged_late_file_takes_the_early_ones_along",
+        ),
+    ),
+    33: Line(
+        "XML",
+        (
+            _FORMATS + "test_hostile_and_broken_documents_say_why",
+            _FORMATS + "test_memory_is_limited",
+        ),
+    ),
     34: Line(
         "Media types and sizes",
         (
             _LANE + "test_multipart_is_spooled_and_limited",
             _SOCKETS + "test_headers_beyond_the_limit_are_431",
         ),
-        waits="each upload route",
     ),
-    35: Line("Downloads", waits="download routes"),
-    36: Line("Local sources under configured roots", waits="skills"),
-    37: Line("Presigned URLs", waits="object routes"),
-    38: Line("CSV and XLSX", waits="exports"),
-    39: Line("MCP stdio", waits="MCP routes"),
-    40: Line("Import, list and preview start nothing", waits="import and MCP routes"),
+    35: Line(
+        "Downloads",
+        (
+            "contracts/test_files.py::test_browsers_show_images_and_save_the_rest",
+            "contracts/test_workspaces.py::test_a_file_and_its_folder",
+            "tests/files/test_sandbox.py::test_a_file_comes_back_as_it_went",
+        ),
+    ),
+    36: Line(
+        "Local sources under configured roots",
+        (
+            "tests/skills/test_installing.py::test_only_what_lies_below_a_root_is_read",
+            "tests/skills/test_installing.py::test_no_link_is_followed",
+        ),
+    ),
+    37: Line(
+        "Presigned URLs, and public addresses in their place",
+        (
+            _OBJECTS + "test_presigned_urls_are_short_lived",
+            _OBJECTS + "test_a_signature_is_for_one_object_and_one_method",
+            "contracts/test_files.py::test_an_address_cannot_be_guessed",
+            "tests/server/test_sandbox_status.py::test_our_own_links_are_for_one_object_and_time",
+        ),
+    ),
+    38: Line(
+        "CSV and XLSX",
+        waits="exports: the fleet contract (sage writes no table, it reads them)",
+    ),
+    39: Line(
+        "MCP stdio",
+        (
+            "tests/tools/test_stdio.py::test_what_is_not_listed_is_not_started",
+            "tests/tools/test_stdio.py::test_nothing_of_the_servers_own_environment_is_passed_on",
+            "tests/app_config/test_platform_tools.py::test_stdio_is_for_administrators",
+            "tests/runs/test_brought_mcp.py::test_what_is_no_server_is_refused_before_anything_is_kept",
+        ),
+    ),
+    40: Line("Import, list and preview start nothing"),
     41: Line(
         "Tools: enabled, permitted, approved, within budget",
         ("tests/runs/test_turns.py::test_a_tool_that_is_not_chosen_does_not_run",),
-        where="domain.turn.loop:Turn",
+        where="domain.turn.toolset:Toolset",
         waits="approvals and budgets: their routes",
     ),
     42: Line(
@@ -174,8 +254,11 @@ LINES: dict[int, Line] = {
         (
             "tests/gateways/models/test_smollm2.py::test_it_dies_with_its_parent",
             "tests/gateways/models/test_smollm2.py::test_its_socket_is_private_and_asks_for_the_key",
+            "tests/sandbox/test_confinement.py::test_nothing_can_be_gained",
+            "tests/sandbox/test_confinement.py::test_two_sessions_do_not_meet",
+            "tests/sandbox/test_ends.py::test_it_dies_with_the_server",
+            "tests/sandbox/test_ends.py::test_where_bubblewrap_fails_nothing_runs",
         ),
-        waits="shells and stdio servers",
     ),
     43: Line("No eval", (_CASES + "test_n8n_expressions_are_not_evaluated",)),
     44: Line(
@@ -183,12 +266,11 @@ LINES: dict[int, Line] = {
         (_CONTRACTS + "test_a_cookie_from_another_site_writes_nothing",),
     ),
     45: Line(
-        "Nothing secret in a log line",
+        "Origins of websockets; nothing secret in a log line",
         (_CASES + "test_a_websocket_is_refused_before_it_opens",),
-        waits="Origin and tokens of websockets",
     ),
-    46: Line("next and redirect_uri", waits="upstream login and OAuth2 routes"),
-    47: Line("The OAuth2 server", waits="OAuth2 routes"),
+    46: Line("next and redirect_uri, and whose login at a provider it is"),
+    47: Line("The OAuth2 server"),
     48: Line("Security headers, CORS", (_LANE + "test_cors_answers_only_listed_origins",)),
     49: Line(
         "Smuggling, repeated and oversize headers, slow bodies",
@@ -221,7 +303,7 @@ LINES: dict[int, Line] = {
     58: Line(
         "Limits per user",
         ("tests/runs/test_ends.py::test_an_account_has_a_bounded_number_of_runs",),
-        waits="storage: files; sockets: websockets",
+        waits="storage of an account",
     ),
     59: Line(
         "Slow readers are cut off and resume",
@@ -276,7 +358,8 @@ def document() -> str:
         "|---|---|---|---|---|---|",
     ]
     for number, line in LINES.items():
-        defences = [defence for defence in DEFENCES if defence.line == number]
+        found = (defence for defence in DEFENCES if defence.line == number)
+        defences = sorted(found, key=lambda defence: defence.name)
         where = list(dict.fromkeys(f"`{where}`" for d in defences for where in d.removed))
         if line.where:
             where.append(f"`{line.where}` (not patched)")

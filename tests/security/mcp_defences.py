@@ -1,7 +1,4 @@
-"""The defences around tools and MCP servers: attacks, and what takes each defence away.
-
-Imported, it adds its checks to those of defences.py.
-"""
+"""The defences around tools and MCP servers: attacks, and what takes each defence away."""
 
 import asyncio
 import time
@@ -15,9 +12,8 @@ from gateways.errors import McpError
 from gateways.mcp import Endpoint, McpClient
 from gateways.outbound import Outbound
 from tests.gateways.peer import Peer, plain
-from tests.security.defences import DEFENCES as DEFENCES
 from tests.security.defences import without
-from tests.security.place import Place
+from tests.security.place import Place, unique
 
 
 def _no_refusal(self: Any, purpose: str, host: str, port: int, address: Any) -> None:
@@ -29,13 +25,48 @@ async def an_mcp_server_inside_is_not_reached(place: Place) -> None:
     peer = await Peer().start()
     door = Outbound(["model=127.0.0.1/32"])
     try:
-        await McpClient(door, list_s=2).tools(Endpoint("streamable_http", f"{peer.url}/mcp"))
+        await McpClient(door, list_s=10).tools(Endpoint("streamable_http", f"{peer.url}/mcp"))
     except McpError:
         pass
     finally:
         await door.close()
         await peer.stop()
     assert peer.requests == []
+
+
+@without(25, origin={"mcp.shared._httpx_utils:_within_origin": lambda url, location: True})
+async def an_mcp_server_sends_nobody_elsewhere(place: Place) -> None:
+    """Also to an address that the operator allows: it did not ask for the caller's arguments."""
+    peer, other = await Peer().start(), await Peer().start()
+    peer.routes["/mcp"] = plain(307, "", location=f"{other.url}/mcp")
+    door = Outbound(["mcp=127.0.0.1/32"])
+    try:
+        await McpClient(door, list_s=10).tools(
+            Endpoint("streamable_http", f"{peer.url}/mcp", "key")
+        )
+    except McpError:
+        pass
+    finally:
+        await door.close()
+        await peer.stop()
+        await other.stop()
+    assert peer.requests
+    assert other.requests == []
+
+
+@without(27, at_save={"gateways.addresses:AllowList.refusal": _no_refusal})
+async def an_mcp_server_inside_is_not_saved(place: Place) -> None:
+    """Nor asked: adding one lists its tools."""
+    peer = await Peer().start()
+    try:
+        for field, protocol in (("streamable_http_url", "streamable_http"), ("sse_url", "sse")):
+            body = {"name": unique("inside"), "protocol": protocol, field: f"{peer.url}/mcp"}
+            assert (await place.owner.ask("POST", "/api/mcp/add", body)).http == 400
+            listed = await place.owner.ask("GET", "/api/mcp/list")
+            assert body["name"].encode() not in listed.body
+    finally:
+        await peer.stop()
+    assert peer.connections == 0
 
 
 @without(26, bytes={"gateways.mcp:MAX_BYTES": 1 << 40})

@@ -9,10 +9,9 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 from tests.security import asgi
 from tests.security.asgi import Reply
-from tests.security.defences import DEFENCES, unit_of, without
+from tests.security.defences import unit_of, without
 from tests.security.place import OAUTH_BACK, PASSWORD, Account, Place, fresh_address
 
-__all__ = ["DEFENCES"]
 VERIFIER = "v" * 60
 CHALLENGE = (
     base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).rstrip(b"=").decode()
@@ -108,7 +107,7 @@ async def a_code_is_its_clients(place: Place) -> None:
 
 
 @without(47, once={f"{STORE}.use_code": unit_of(True)})
-async def a_code_is_good_once(place: Place) -> None:
+async def an_authorization_code_is_good_once(place: Place) -> None:
     code = await code_of(place.owner)
     assert (await exchanged(place, code)).http == 200
     assert (await exchanged(place, code)).http == 400
@@ -155,6 +154,20 @@ async def a_login_leads_to_our_pages_alone(place: Place) -> None:
     for wanted in ("//evil.example", "https://evil.example/", "/\\evil.example", "/%2f/evil"):
         reply = await place.ask("GET", f"/login?next={quote(wanted, safe='')}")
         assert re.findall(r'data-next="([^"]*)"', reply.body.decode()) == ["/"]
+
+
+@without(
+    46,
+    gate={"domain.identity.destinations:Destinations.safe": lambda self, wanted: wanted or "/"},
+)
+async def the_gate_leads_to_our_pages_alone(place: Place) -> None:
+    """The one before Jaeger, for those who are logged in and for those who are not."""
+    enter = "/api/observability/jaeger/login"
+    for wanted in ("//evil.example", "https://evil.example/", "/\\evil.example", "/%2f/evil"):
+        for asking in (place.admin.ask, place.ask):
+            reply = await asking("GET", f"{enter}?next={quote(wanted, safe='')}")
+            assert reply.http in (302, 307), reply
+            assert "evil" not in reply.headers["location"], wanted
 
 
 @without(44, site={"server.lane.access:Door._same_site": lambda self, headers: None})

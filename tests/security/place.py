@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 from collections.abc import AsyncIterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,14 @@ from server import composition
 from server.settings import Settings
 from tests.security import asgi
 from tests.security.asgi import Reply
+from tests.upstream.issuer import Issuer
 
 PASSWORD = "correct horse battery"
 NOWHERE = "0192f000-0000-7000-8000-000000000000"
-CONTRACT: Contract = load("sage")
+CONTRACTS: dict[str, Contract] = {name: load(name) for name in ("sage", "sandbox")}
+"""Those that are built."""
+OPERATIONS = [each for contract in CONTRACTS.values() for each in contract.operations.values()]
+_MOUNTED = tuple(f"/{name}/" for name in CONTRACTS)
 OAUTH_BACK = "https://client.example.com/callback"
 OAUTH_CLIENTS = [
     {"client_id": "asks", "redirect_uris": [OAUTH_BACK]},
@@ -27,6 +32,12 @@ OAUTH_CLIENTS = [
     ),
 ]
 _NUMBERS = itertools.count(1)
+
+
+@cache
+def issuer() -> Issuer:
+    """Where people of every place may log in."""
+    return Issuer()
 
 
 def unique(word: str) -> str:
@@ -70,11 +81,12 @@ class Place:
         self.root = Caller(user_id="", role="admin")
 
     async def ask(self, method: str, path: str, **options: Any) -> Reply:
-        return await asgi.ask(self.application, method, f"/sage{path}", **options)
+        """A whole request. A path that names no contract is one of sage's."""
+        return await asgi.ask(self.application, method, _mounted(path), **options)
 
     def stream(self, account: Account, method: str, path: str, **options: Any) -> Any:
         headers = {"authorization": f"Bearer {account.token}"}
-        return asgi.exchange(self.application, method, f"/sage{path}", headers=headers, **options)
+        return asgi.exchange(self.application, method, _mounted(path), headers=headers, **options)
 
     async def account(self, word: str, role: Any = "operator") -> Account:
         """A new account, logged in from an address of its own."""
@@ -133,7 +145,11 @@ async def opened(data: Path, **settings: Any) -> AsyncIterator[Place]:
         "login_rate": "100000/minute",
         "send_code_rate": "100000/minute",
         "chat_rate": "100000/minute",
+        "read_rate": "100000/minute",
+        "write_rate": "100000/minute",
         "oauth_clients": json.dumps(OAUTH_CLIENTS),
+        "upstream_providers": json.dumps([issuer().openid(), issuer().openid(id="second")]),
+        "outbound_allow": "oauth=127.0.0.1",
         **settings,
     }
     started = await composition.start(Settings(_env_file=None, **given))
@@ -143,9 +159,14 @@ async def opened(data: Path, **settings: Any) -> AsyncIterator[Place]:
         await started.close()
 
 
+def _mounted(path: str) -> str:
+    return path if path.startswith(_MOUNTED) else f"/sage{path}"
+
+
 def path_of(operation: Operation, **values: str) -> str:
     """The operation's path with its parameters filled in; what is not given exists nowhere."""
-    return re.sub(r"\{(\w+)\}", lambda m: values.get(m[1], NOWHERE), operation.path)
+    path = re.sub(r"\{(\w+)\}", lambda m: values.get(m[1], NOWHERE), operation.path)
+    return f"/{operation.contract}{path}"
 
 
 BODIES: dict[str, Any] = {
@@ -153,6 +174,9 @@ BODIES: dict[str, Any] = {
     "agent_set_grants": {"user_ids": []},
     "conversation_rename": {"title": "taken"},
     "llm_provider_update": {"name": "taken"},
+    "session_chat": {},
     "session_interrupt": {},
+    "session_read_file": {"filepath": "a"},
+    "session_read_shell": {"session_id": "a"},
 }
 """A body for each operation that has one and names an object in its path."""

@@ -7,12 +7,15 @@ from unittest import mock
 
 from tests.gateways.peer import Peer, Request
 from tests.security import asgi
-from tests.security.defences import Logged, logged
-from tests.security.place import CONTRACT, Place, fresh_address, opened, path_of, unique
+from tests.security.place import OPERATIONS, Place, fresh_address, opened, path_of, unique
+from tests.security.web_defences import Logged, logged
 
 CANARIES = {
     name: f"canary-{name}-5cH9xQ2v"
-    for name in ("provider", "moved", "request", "password", "new", "guess", "smtp", "search")
+    for name in (
+        *("provider", "moved", "request", "password", "new", "guess", "smtp", "search"),
+        *("mcp-url", "mcp-key", "mcp-header"),
+    )
 } | {"metrics": "canary-metrics-5cH9xQ2v"}
 
 
@@ -69,6 +72,21 @@ async def use_every_secret(place: Place, model_url: str) -> list[asgi.Reply]:
         said = {"messages": [{"role": "user", "content": "hello"}], "llm_model_config": config}
         for path in ("/api/web-stream", "/api/stream"):
             await twice(owner, "POST", path, {**said, "session_id": unique("canary")})
+    origin = model_url.removesuffix("/v1")
+    for server in (
+        {"url": f"{origin}/mcp?key={CANARIES['mcp-url']}", "api_key": CANARIES["mcp-key"]},
+        {"url": f"{origin}/mcp", "headers": {"x-api-key": CANARIES["mcp-header"]}},
+        {"url": f"{origin}/mcp", "headers": {"x y": CANARIES["mcp-header"]}},
+        {"sse_url": f"{origin}/mcp#{CANARIES['mcp-url']}"},
+        {"sse_url": f"{origin}/mcp", "api_key": f"{CANARIES['mcp-key']}\n"},
+        {"url": f"{origin}/mcp", "headers": {"x-api-key": [CANARIES["mcp-header"]]}},
+    ):
+        body = {
+            "messages": [{"role": "user", "content": "hello"}],
+            "llm_model_config": {"model": "embedded/script"},
+            "extra_mcp_config": {"docs": server},
+        }
+        await twice(owner, "POST", "/api/stream", {**body, "session_id": unique("canary")})
     account = {"username": unique("user"), "password": CANARIES["password"]}
     await twice(place.admin, "POST", "/api/user/add", account)
     for password in (CANARIES["password"], CANARIES["guess"]):
@@ -90,7 +108,7 @@ async def use_every_secret(place: Place, model_url: str) -> list[asgi.Reply]:
 
 async def read_everything(place: Place) -> list[asgi.Reply]:
     replies = []
-    for operation in CONTRACT.operations.values():
+    for operation in OPERATIONS:
         if operation.method == "GET":
             path = path_of(operation, **{"agent_id": place.agent, "session_id": place.session})
             for account in (place.owner, place.admin):
@@ -109,6 +127,7 @@ async def read_everything(place: Place) -> list[asgi.Reply]:
 async def test_no_secret_comes_out(tmp_path: Path) -> None:
     peer = await Peer().start()
     peer.routes["/v1/chat/completions"] = quoting
+    peer.routes["/mcp"] = peer.routes[f"/mcp?key={CANARIES['mcp-url']}"] = quoting
     data = tmp_path / "data"
     secrets = {
         "smtp_password": CANARIES["smtp"],
@@ -122,7 +141,8 @@ async def test_no_secret_comes_out(tmp_path: Path) -> None:
             logging.getLogger().setLevel("DEBUG")
             await place.populate()
             replies = await use_every_secret(place, f"{peer.url}/v1")
-            assert any(request.headers for request in peer.requests)
+            sent = repr([(request.target, request.headers) for request in peer.requests])
+            assert all(CANARIES[name] in sent for name in ("mcp-url", "mcp-key", "mcp-header"))
             with mock.patch.object(
                 place.quartet.providers, "visible", side_effect=RuntimeError(CANARIES["request"])
             ):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.security.checklist import DOCUMENT, LINES, ROOT, document
-from tests.security.defences import DEFENCES
+from tests.security.every_defence import DEFENCES
 from tests.security.test_defences_matter import owner_of
 
 

@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 
-from tests.security import mcp_defences, oauth2_defences
-from tests.security.defences import DEFENCES, Check, Defence
+from tests.security.defences import Check, Defence
+from tests.security.every_defence import DEFENCES
 from tests.security.place import Place
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-assert oauth2_defences.DEFENCES is mcp_defences.DEFENCES is DEFENCES, "registered by import"
-CHECKS = {defence.check.__name__: defence.check for defence in DEFENCES}
+CHECKS = {defence.check: defence.check.__name__ for defence in DEFENCES}
 
 
 def owner_of(where: str) -> tuple[Any, str]:
@@ -33,7 +32,7 @@ def removed(defence: Defence, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     monkeypatch.undo()
 
 
-@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
+@pytest.mark.parametrize("check", CHECKS, ids=CHECKS.values())
 async def test_attack_fails(check: Check, place: Place) -> None:
     await check(place)
 

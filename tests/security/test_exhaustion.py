@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from domain.turn import loop
+from domain.turn import images, listening
 from tests.gateways.peer import Peer, Request, plain
 from tests.security.place import Place, opened, unique
 
@@ -80,9 +80,9 @@ async def test_a_hundred_calls_of_one_answer_are_not_all_made(place: Place, mode
     reply = await place.owner.ask("POST", "/api/stream", chat(model, "fetch"))
     assert b'"content":"done"' in reply.body, reply.body[-500:]
     fetched = [request.target for request in model.requests if "/v1/" not in request.target]
-    assert 0 < len(fetched) <= loop.CALLS_MAX
+    assert 0 < len(fetched) <= listening.CALLS_MAX
     results = [one for one in model.asked[-1]["messages"] if one["role"] == "tool"]
-    assert len(results) == loop.CALLS_MAX
+    assert len(results) == listening.CALLS_MAX
 
 
 async def test_the_latest_images_are_read_and_no_more(place: Place, model: Model) -> None:
@@ -96,7 +96,7 @@ async def test_the_latest_images_are_read_and_no_more(place: Place, model: Model
     reply = await place.owner.ask("POST", "/api/stream", body)
     assert b'"content":"done"' in reply.body, reply.body[-500:]
     read = {request.target for request in model.requests if request.target.endswith(".png")}
-    assert read == {f"/{number}.png" for number in range(40 - loop.IMAGES_MAX, 40)}
+    assert read == {f"/{number}.png" for number in range(40 - images.IMAGES_MAX, 40)}
     shown = model.asked[-1]["messages"][-1]["content"]
     assert [part["type"] for part in shown[-17:]] == ["image_url"] * 16 + ["text"]
 
@@ -104,7 +104,7 @@ async def test_the_latest_images_are_read_and_no_more(place: Place, model: Model
 async def test_images_that_are_too_large_together_end_the_run(
     place: Place, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "IMAGE_CHARACTERS_MAX", 10_000)
+    monkeypatch.setattr(images, "CHARACTERS_MAX", 10_000)
     model.routes["/large.png"] = plain(body=b"\x89PNG" * 1000, media_type="image/png")
     part = {"type": "image_url", "image_url": {"url": f"{model.url}/large.png"}}
     reply = await place.owner.ask("POST", "/api/stream", chat(model, [part] * 4))

@@ -8,10 +8,27 @@ from unittest import mock
 
 import pytest
 
+from contracts.document import Operation
 from gateways.outbound import Outbound
 from server.lane.origin import Proxies
-from tests.security import asgi, defences
-from tests.security.place import CONTRACT, PASSWORD, Account, Place, fresh_address, path_of, unique
+from tests.security import (
+    asgi,
+    authentication_defences,
+    authorisation_defences,
+    execution_defences,
+    outbound_defences,
+    web_defences,
+)
+from tests.security.place import (
+    NOWHERE,
+    OPERATIONS,
+    PASSWORD,
+    Account,
+    Place,
+    fresh_address,
+    path_of,
+    unique,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -25,7 +42,7 @@ async def test_cve_2026_31950_stream_of_another_user(place: Place) -> None:
     said = {"messages": [{"role": "user", "content": "mine"}], "session_id": own}
     assert (await place.stranger.ask("POST", "/api/web-stream", said)).http == 200
     for session in (place.session, place.conversation, own):
-        for run in (place.run, defences.NOWHERE):
+        for run in (place.run, NOWHERE):
             reply = await place.stranger.ask("GET", resume.format(session, run))
             assert (reply.http, reply.body) == (200, b""), (session, run)
         reply = await place.stranger.ask("GET", f"/api/stream/resume/{place.session}")
@@ -45,7 +62,7 @@ async def test_cve_2026_44553_a_changed_role_holds_on_open_streams(place: Place)
 
 
 async def test_cve_2026_44564_who_only_reads_writes_nothing(place: Place) -> None:
-    await defences.a_viewer_writes_nothing(place)
+    await authorisation_defences.a_viewer_writes_nothing(place)
 
 
 async def test_a_websocket_is_refused_before_it_opens(place: Place) -> None:
@@ -73,24 +90,24 @@ async def test_a_websocket_is_refused_before_it_opens(place: Place) -> None:
 
 
 async def test_cve_2026_31943_mapped_addresses_in_hex(place: Place) -> None:
-    await defences.no_spelling_of_an_inner_address_passes(place)
+    await outbound_defences.no_spelling_of_an_inner_address_passes(place)
 
 
 async def test_cve_2026_44284_checked_at_save_and_at_use(place: Place) -> None:
-    await defences.an_inner_address_is_refused_when_it_is_saved(place)
-    await defences.a_name_that_moves_inside_is_not_followed(place)
+    await outbound_defences.an_inner_address_is_refused_when_it_is_saved(place)
+    await outbound_defences.a_name_that_moves_inside_is_not_followed(place)
 
 
 async def test_cve_2026_42344_dns_rebinding(place: Place) -> None:
-    await defences.a_name_that_moves_inside_is_not_followed(place)
+    await outbound_defences.a_name_that_moves_inside_is_not_followed(place)
 
 
 async def test_cve_2026_42345_metadata_and_private_ranges_by_default(place: Place) -> None:
-    await defences.metadata_is_refused_even_where_it_is_listed(place)
+    await outbound_defences.metadata_is_refused_even_where_it_is_listed(place)
 
 
 async def test_ghsa_53h9_fmjf_frwr_redirects_to_the_inside(place: Place) -> None:
-    await defences.redirects_are_few_checked_and_without_credentials(place)
+    await outbound_defences.redirects_are_few_checked_and_without_credentials(place)
 
 
 async def test_an_inner_name_does_not_tell_its_address(place: Place) -> None:
@@ -106,16 +123,16 @@ async def test_an_inner_name_does_not_tell_its_address(place: Place) -> None:
 
 
 async def test_openhands_security_that_is_declared_is_wired(place: Place) -> None:
-    await defences.no_credential_is_401_before_the_body(place)
+    await authentication_defences.no_credential_is_401_before_the_body(place)
 
 
 async def test_cve_2025_3248_nothing_is_read_before_the_caller_is_known(place: Place) -> None:
-    await defences.no_credential_is_401_before_the_body(place)
+    await authentication_defences.no_credential_is_401_before_the_body(place)
 
 
 async def test_first_tree_1620_logout_and_reuse_revoke(place: Place) -> None:
-    await defences.logging_out_ends_the_token_at_once(place)
-    await defences.a_refresh_token_used_twice_ends_its_family(place)
+    await authentication_defences.logging_out_ends_the_token_at_once(place)
+    await authentication_defences.a_refresh_token_used_twice_ends_its_family(place)
 
 
 @pytest.mark.parametrize(
@@ -144,13 +161,13 @@ async def test_octopus_230_everybody_is_no_proxy() -> None:
 
 
 async def test_cve_2026_42863_post_with_an_id(place: Place) -> None:
-    await defences.a_post_with_an_id_changes_nothing_that_exists(place)
-    await defences.fields_of_the_server_are_not_the_clients(place)
+    await authorisation_defences.a_post_with_an_id_changes_nothing_that_exists(place)
+    await authorisation_defences.fields_of_the_server_are_not_the_clients(place)
 
 
 async def test_cve_2026_45402_others_objects_inside_bodies(place: Place) -> None:
-    await defences.an_agent_refers_to_nothing_of_others(place)
-    await defences.a_chat_refers_to_nothing_of_others(place)
+    await authorisation_defences.an_agent_refers_to_nothing_of_others(place)
+    await authorisation_defences.a_chat_refers_to_nothing_of_others(place)
 
 
 async def test_others_messages_are_not_listed_by_a_stated_user(place: Place) -> None:
@@ -193,11 +210,11 @@ async def test_a_username_that_looks_like_another_s_is_refused(place: Place, spe
 
 
 async def test_cve_2026_21858_no_body_poses_as_another(place: Place) -> None:
-    await defences.another_media_type_is_415(place)
+    await web_defences.another_media_type_is_415(place)
 
 
 async def test_n8n_expressions_are_not_evaluated(place: Place) -> None:
-    await defences.an_expression_is_numbers_alone(place)
+    await execution_defences.an_expression_is_numbers_alone(place)
 
 
 async def test_a_request_id_splits_no_header(place: Place) -> None:
@@ -214,7 +231,7 @@ async def test_a_request_id_splits_no_header(place: Place) -> None:
 WRONG: tuple[Any, ...] = (None, True, -1, 2**63 - 1, 1.5, "", "x" * 5000, [], [None], {}, {"a": 1})
 RAW = (b"", b"null", b"[]", b"0", b'"text"', b"true", b"{}", b'{"unknown": 1}')
 CHAT = frozenset({"chat_create", "chat_stream", "chat_stream_web"})
-ENDS = frozenset({"auth_logout", "auth_logout_compat", "user_change_password"})
+ENDS = frozenset({"sage.auth_logout", "sage.auth_logout_compat", "sage.user_change_password"})
 
 
 def example_of(operation: Any) -> Any:
@@ -245,13 +262,12 @@ def nowhere() -> Any:
         yield
 
 
-@pytest.mark.parametrize("operation_id", CONTRACT.operations)
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda each: each.key)
 async def test_cve_2026_31949_absent_null_and_wrong_bodies(
-    operation_id: str, place: Place, nowhere: None
+    operation: Operation, place: Place, nowhere: None
 ) -> None:
-    operation = CONTRACT.operations[operation_id]
     account: Account = place.admin if operation.role == "admin" else place.owner
-    if operation_id in ENDS:
+    if operation.key in ENDS:
         account = await place.account("spent")
     path = path_of(operation, provider_id=place.provider)
     for body in wrong_bodies(operation):
@@ -263,9 +279,8 @@ async def test_cve_2026_31949_absent_null_and_wrong_bodies(
     assert (await place.ask("GET", "/api/health")).http == 200
 
 
-@pytest.mark.parametrize("operation_id", CONTRACT.operations)
-async def test_no_query_overflows(operation_id: str, place: Place) -> None:
-    operation = CONTRACT.operations[operation_id]
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda each: each.key)
+async def test_no_query_overflows(operation: Operation, place: Place) -> None:
     account = place.admin if operation.role == "admin" else place.owner
     values = ("9223372036854775807", "-9223372036854775808", "0", "-1", "1e999", "NaN", "\u0660")
     for parameter in operation.parameters:
@@ -277,7 +292,7 @@ async def test_no_query_overflows(operation_id: str, place: Place) -> None:
             async with asgi.exchange(
                 place.application,
                 "GET",
-                f"/sage{path}?{query}",
+                f"{path}?{query}",
                 headers={"authorization": f"Bearer {account.token}"},
             ) as made:
                 assert made.status < 500, (query, made.status)

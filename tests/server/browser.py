@@ -3,7 +3,7 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from playwright.sync_api import BrowserContext, sync_playwright
 
@@ -25,11 +25,12 @@ def wanted() -> bool:
 
 
 @contextlib.contextmanager
-def browsing(**options: object) -> Iterator[BrowserContext]:
-    """A fresh profile. Raises AssertionError where no Chromium is installed."""
+def browsing(*, flags: Sequence[str] = (), **options: object) -> Iterator[BrowserContext]:
+    """A fresh profile, with further `flags` of Chromium's. Raises AssertionError where there is no
+    Chromium."""
     assert CHROMIUM, "no Chromium: scripts/setup --dev installs it as root, or apt install chromium"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(_FLAGS))
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*_FLAGS, *flags])
         try:
             yield browser.new_context(**options)
         finally:

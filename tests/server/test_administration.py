@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from gateways.secretbox import load_keys
+from gateways.secretbox import SecretBox, load_keys
 from server.administration.backup import back_up, restore
 from server.administration.integrity import findings
 from server.administration.keys import PLACES, write_keys
@@ -193,6 +193,49 @@ def test_a_new_key_seals_everything(used: Path) -> None:
     assert succeeded(admin(used, "check")) == "All is well.\n"
     former.unlink()
     still_works(used)
+
+
+def test_a_new_key_seals_what_runs_hold(used: Path) -> None:
+    """The keys that a request brought along: its model's, its sub-agents' and its MCP servers'. A
+    context that looks like one is left alone."""
+    look_alike = {"api_key_sealed": "q1.not.one.ofours"}
+    body = {
+        "messages": [{"role": "user", "content": "hi"}],
+        "system_context": look_alike,
+        "llm_model_config": {"base_url": "https://models.example/v1", "api_key": KEY, "model": "m"},
+        "custom_sub_agents": [{"name": "Helper"}],
+        "extra_mcp_config": {"docs": {"url": "https://mcp.example/mcp", "api_key": KEY}},
+    }
+    with serving(used) as server:
+        who = bearer(server.url, "admin", "of the administrator")
+        assert ask(f"{server.url}/api/stream", "POST", body, who).status == 200
+
+    def held() -> list[str]:
+        with sqlite3.connect(used / "quartet.sqlite") as connection:
+            rows = connection.execute("SELECT request FROM runs ORDER BY created_at DESC LIMIT 1")
+            plan = json.loads(next(rows)[0])
+        assert plan["system_context"] == look_alike
+        [helper] = plan["sub_agents"].values()
+        return [
+            plan["model"]["api_key_sealed"],
+            helper["model"]["api_key_sealed"],
+            plan["brought_mcp"]["servers_sealed"],
+        ]
+
+    before = held()
+    succeeded(admin(used, "rotate-key"))
+    (key,) = load_keys(used)
+    owner = used_admin(used)
+    for former, sealed in zip(before, held(), strict=True):
+        assert sealed != former
+        assert KEY in SecretBox([key]).open(sealed, f"request:{owner}")
+
+
+def used_admin(data: Path) -> str:
+    """The administrator's id."""
+    with sqlite3.connect(data / "quartet.sqlite") as connection:
+        found: str = next(connection.execute("SELECT id FROM users WHERE username = 'admin'"))[0]
+        return found
 
 
 def test_a_rotation_that_was_cut_goes_on(used: Path) -> None:

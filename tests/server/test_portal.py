@@ -11,7 +11,7 @@ import pytest
 from tests.server.http import ask
 from tests.serving import ROOT, Server, serving
 
-PAGES = ("/", "/sage/docs", "/sage/redoc")
+PAGES = ("/", "/sage/docs", "/sage/redoc", "/sandbox/docs", "/sandbox/redoc", "/docs", "/redoc")
 DOCUMENT = (ROOT / "generated/sage/openapi.json").read_bytes()
 
 
@@ -36,8 +36,14 @@ def test_pages_load_from_this_server_alone(live_server: Server, path: str) -> No
 
 def test_front_page_says_what_runs_here(live_server: Server) -> None:
     text = ask(f"{live_server.url}/").body.decode()
-    operations = sum("operationId" in operation for operation in operations_of(DOCUMENT))
-    assert f"{operations} operations at <code>/sage</code>" in text
+    for name in ("sage", "sandbox"):
+        document = (ROOT / f"generated/{name}/openapi.json").read_bytes()
+        operations = sum("operationId" in operation for operation in operations_of(document))
+        assert f"{operations} operations at <code>/{name}</code>" in text
+    assert text.count("/asyncapi.json") == 1
+    channels = ask(f"{live_server.url}/sandbox/asyncapi.json").json()["channels"]
+    assert "session_open_vnc" in channels
+    assert ask(f"{live_server.url}/sage/asyncapi.json").status == 404
     assert "embedded/smollm2" in text
     assert "a small one" in text
     assert f"AT={live_server.url} " in text
@@ -113,9 +119,6 @@ def test_vendored_files_are_the_named_versions() -> None:
         "/portal/front.html",
         "/portal/redoc-3.0.1/",
         "/portal/redoc-3.0.1/redoc.standalone.js.gz",
-        "/docs",
-        "/redoc",
-        "/openapi.json",
         "/fleet/docs",
     ],
 )
@@ -123,6 +126,21 @@ def test_nothing_else_is_served(live_server: Server, path: str) -> None:
     answer = ask(live_server.url + path)
     assert answer.status == 404
     assert answer.json()["code"] == 404
+
+
+@pytest.mark.parametrize("page", ["docs", "redoc", "openapi.json"])
+def test_the_main_ports_root_has_the_sandbox_contracts_pages(
+    live_server: Server, page: str
+) -> None:
+    """As its document says; the assistant's port has none of them there (rules, "Routing")."""
+    own = ask(f"{live_server.url}/sandbox/{page}")
+    for path in (f"/{page}", f"/{page}/"):
+        answer = ask(live_server.url + path)
+        assert (answer.status, answer.body) == (200, own.body)
+        assert answer.headers["content-type"] == own.headers["content-type"]
+    assert b"sandbox" in own.body
+    assert ask(f"{live_server.assistant_url}/{page}").status == 404
+    assert ask(f"{live_server.assistant_url}/sandbox/{page}").body == own.body
 
 
 def test_pages_take_only_reads(live_server: Server) -> None:

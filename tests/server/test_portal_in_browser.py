@@ -9,6 +9,8 @@ from playwright.sync_api import BrowserContext, Page, expect
 from tests.server.browser import browsing
 from tests.serving import ROOT, Server
 
+BUILT = ("sage", "sandbox")
+"""The contracts on the front page, in their order."""
 DOCUMENT = json.loads((ROOT / "generated/sage/openapi.json").read_bytes())
 OPERATIONS = [
     operation
@@ -50,13 +52,17 @@ def test_front_page(live_server: Server, scheme: str) -> None:
         page = watched.page
         page.goto(live_server.url)
         expect(page.get_by_role("heading", level=1)).to_have_text("Quartet")
-        expect(page.get_by_role("link", name="ReDoc")).to_be_visible()
+        for name in BUILT:
+            expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible()
+        expect(page.get_by_role("link", name="ReDoc")).to_have_count(len(BUILT))
         assert readable(page) == []
         page.set_viewport_size({"width": 360, "height": 700})
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
-        page.get_by_role("link", name="Swagger UI").click()
-        page.wait_for_url("**/sage/docs")
-        expect(page.locator(".opblock").first).to_be_visible()
+        for place, name in enumerate(BUILT):
+            page.goto(live_server.url)
+            page.get_by_role("link", name="Swagger UI").nth(place).click()
+            page.wait_for_url(f"**/{name}/docs")
+            expect(page.locator(".opblock").first).to_be_visible()
         watched.assert_clean()
 
 

@@ -190,9 +190,11 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
 async def test_the_same_name_is_replaced(place: Place) -> None:
     first = await place.add(ANN, packed_skill("a", "First."))
     second = await place.add(ANN, packed_skill("a", "Second."))
-    assert place.kept == {second, f"{second}/0"}
-    assert [skill.description for skill, _ in await place.skills.visible(ANN)] == ["Second."]
-    await refused("skill.not_found", place.skills.read(first))
+    [(skill, _)] = await place.skills.visible(ANN)
+    assert (first, skill.id, skill.description) == (second, second, "Second.")
+    assert place.kept == {skill.bundle, f"{skill.bundle}/0"}
+    assert skill.bundle != first
+    assert await place.skills.read(first, "scripts/ask.py") == "print('Why?')\n"
 
 
 async def test_two_uploads_at_once_leave_one(place: Place) -> None:

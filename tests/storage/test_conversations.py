@@ -1,6 +1,7 @@
 """ConversationStore on every database."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from sqlalchemy import bindparam, func, insert, select, text, update
 
 from domain.ids import uuid7
 from storage.conversations import (
+    SESSIONS,
     Conversation,
     ConversationStore,
     MessageClash,
@@ -427,6 +429,28 @@ async def test_what_was_said(database: Database, store: ConversationStore) -> No
     assert [message.text for message in await store.said(made.id)] == ["one", "two"]
 
 
+async def test_what_sub_agents_said_stands_apart(
+    database: Database, store: ConversationStore
+) -> None:
+    """Kept with the conversation in its place, and no part of what was said in it."""
+    made = await make(database, store, "ann", "s", title="t")
+    await add(
+        database,
+        store,
+        made.id,
+        said("user", "one"),
+        said("assistant", "harvest", run_id="r", task_id="t1"),
+        said("assistant", "of another run", run_id="q", task_id="t2"),
+        said("assistant", "two", run_id="r"),
+    )
+    assert len(await store.messages(made.id)) == 4
+    assert [message.text for message in await store.said(made.id)] == ["one", "two"]
+    assert [message.text for message in await store.history(made.id, 2)] == ["one", "two"]
+    [kept] = await store.of_tasks(made.id, "r")
+    assert (kept.text, kept.task_id) == ("harvest", "t1")
+    assert await store.page("ann", limit=9, search="harvest") == ([], 0)
+
+
 async def test_the_default_list_reads_the_index(data: Path) -> None:
     """On SQLite, whose planner needs no statistics to answer."""
     database = await open_database("", data)
@@ -438,3 +462,73 @@ async def test_the_default_list_reads_the_index(data: Path) -> None:
     assert told.count("ix_conversations_owner_updated") == 2
     assert "TEMP B-TREE" not in told
     assert "SCAN conversations" not in told
+
+
+async def test_what_a_session_shows_of_its_messages(
+    database: Database, store: ConversationStore
+) -> None:
+    made = await make(database, store, "ann", "s")
+    other = await make(database, store, "bob", "s")
+    answer = {"run_id": "r"}
+    await add(database, store, made.id, said("user", "one"), said("assistant", "two", **answer))
+    [row] = await store.sessions("ann")
+    assert (row.latest_message, row.unread, row.state) == ("two", 1, None)
+    assert row.latest_message_at is not None
+
+    cut = {"details": {"unfinished": True}, **answer}
+    silent = said("assistant", "", **answer)
+    call = said("assistant", "", tool_calls=[{"id": "c"}], **answer)
+    given = said("assistant", "from the client")
+    await add(database, store, made.id, silent, call, given, said("assistant", "x" * 600, **cut))
+    [row] = await store.sessions("ann")
+    assert (row.latest_message, row.unread) == ("x" * 500, 1)
+
+    await database.write(lambda: store.attend(made.id, time.time() + 60))
+    await add(database, store, made.id, said("assistant", "seen", **answer))
+    await database.write(lambda: store.attend(made.id, 0.0))
+    await add(database, store, made.id, said("assistant", "not seen", **answer))
+    [row] = await store.sessions("ann")
+    assert (row.latest_message, row.unread) == ("not seen", 2)
+    assert await database.write(lambda: store.clear_unread(made.id)) is True
+    assert await database.write(lambda: store.clear_unread(made.id)) is False
+    assert (await store.sessions("ann"))[0].unread == 0
+    assert [row.id for row in await store.sessions("bob")] == [other.id]
+
+
+async def test_sessions_come_in_order_with_the_state_of_their_latest_run(
+    database: Database, store: ConversationStore
+) -> None:
+    first, second = [await make(database, store, "ann", name) for name in ("1", "2")]
+    run = dict.fromkeys(column.name for column in runs.c) | {
+        "id": "r",
+        "conversation_id": first.id,
+        "owner_id": "ann",
+        "state": "waiting",
+        "request": {},
+        "query": "",
+        "stops_with_client": False,
+        "attempt": 0,
+        "answers": 0,
+        "lines": 0,
+        "created_at": 1.0,
+    }
+
+    def unit() -> Unit[None]:
+        yield _RUN(**run)
+        yield from store.set_latest_run(first.id, "r", agent_id=None, agent_name=None)
+
+    await database.write(unit)
+    found = [(row.id, row.state) for row in await store.sessions("ann")]
+    assert found == [(first.id, "waiting"), (second.id, None)]
+
+
+async def test_the_list_of_sessions_reads_indexes(data: Path) -> None:
+    """On SQLite, whose planner needs no statistics to answer."""
+    database = await open_database("", data)
+    explain = Statement(text(f"EXPLAIN QUERY PLAN {SESSIONS.construct('sqlite')}"))
+    plan = await database.scan(explain(owner="ann"))
+    await database.close()
+    told = " / ".join(str(row[-1]) for row in plan)
+    assert "ix_conversations_owner_updated" in told
+    assert "TEMP B-TREE" not in told
+    assert "SCAN" not in told

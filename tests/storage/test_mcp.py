@@ -5,7 +5,7 @@ import pytest
 
 from domain.ids import uuid7
 from storage.database import Database, Duplicate, NoSuchRow
-from storage.mcp import McpServer, McpStore, McpTool, OfferedTool
+from storage.mcp import McpServer, McpStore, McpTool, OfferedTool, PlatformServer
 from tests.storage.accounts import make_accounts
 
 
@@ -104,3 +104,89 @@ async def test_tools_are_replaced_hidden_and_deleted_with_their_server(
             await database.write(lambda: store.delete("ann", made.id))
     assert await store.get(made.id) is None
     assert await database.write(lambda: store.names("ann")) == {}
+
+
+# --- the platform's -----------------------------------------------------------------------------
+
+
+def shared(name: str, at: float = 1.0, **fields: object) -> PlatformServer:
+    made = PlatformServer(
+        id=uuid7(),
+        name=name,
+        protocol="stdio",
+        url="",
+        created_at=at,
+        refreshed_at=at,
+        enabled=True,
+        description="文档",
+        config_sealed="sealed",
+        error="",
+    )
+    return msgspec.structs.replace(made, **fields)
+
+
+def shared_tool(of: PlatformServer, position: int, name: str) -> McpTool:
+    return McpTool(of.id, None, position, name, f"{name}/remote", "", {"type": "object"})
+
+
+async def offer(database: Database, store: McpStore, made: PlatformServer, *tools: McpTool) -> None:
+    await database.write(lambda: store.insert_platform(made))
+    await database.write(lambda: store.put_tools(made.id, tools))
+
+
+async def test_the_platforms_fields_come_back(database: Database, store: McpStore) -> None:
+    made = shared("docs", 1710000000.5, enabled=False, error="ConnectError")
+    await offer(database, store, made)
+    found = await store.get_platform(made.id)
+    assert found == made == await store.find_platform("docs")
+    assert type(found.enabled) is bool
+    assert await database.write(lambda: store.lock_platform(made.id)) == made
+    assert await database.write(lambda: store.lock_platform_named("docs")) == made
+    assert await database.write(store.count_platform) == 1
+    changed = shared("other", 9.0, id=made.id, url="https://x", protocol="sse")
+    await database.write(lambda: store.update_platform(changed))
+    assert await store.get_platform(made.id) == msgspec.structs.replace(
+        changed, name="docs", created_at=made.created_at
+    )
+    with pytest.raises(NoSuchRow):
+        await database.write(lambda: store.update_platform(shared("nowhere")))
+
+
+async def test_the_platform_and_accounts_see_nothing_of_each_other(
+    database: Database, store: McpStore
+) -> None:
+    hers, ours = server("ann", "docs"), shared("docs")
+    await keep(database, store, hers, tool(hers, 0, "search"))
+    await offer(database, store, ours, shared_tool(ours, 0, "search"))
+    assert [one.id for one in await store.list_all()] == [hers.id]
+    assert [one.id for one in await store.find_named("docs")] == [hers.id]
+    assert [one.server_id for one in await store.tools_all()] == [hers.id]
+    assert [one.server_id for one in await store.tools_named("ann", ["search"])] == [hers.id]
+    assert [one.id for one in await store.list_platform()] == [ours.id]
+    assert [one.server_id for one in await store.tools_platform()] == [ours.id]
+    assert await store.get(ours.id) is None
+    assert await store.get_platform(hers.id) is None
+    assert await database.write(lambda: store.lock(ours.id)) is None
+    assert await database.write(lambda: store.lock_platform(hers.id)) is None
+    assert await database.write(lambda: store.names(None)) == {(ours.id, "search/remote"): "search"}
+    for_ann = await database.write(lambda: store.names("ann"))
+    assert set(for_ann) == {(hers.id, "search/remote")}
+    with pytest.raises(NoSuchRow):
+        await database.write(lambda: store.delete_platform(hers.id))
+    with pytest.raises(NoSuchRow):
+        await database.write(lambda: store.delete("ann", ours.id))
+
+
+async def test_the_platforms_names_stand_once(database: Database, store: McpStore) -> None:
+    one, two = shared("one"), shared("two", 2.0)
+    await offer(database, store, one, shared_tool(one, 0, "same"))
+    with pytest.raises(Duplicate) as taken:
+        await database.write(lambda: store.insert_platform(shared("one")))
+    assert taken.value.constraint == "uq_mcp_servers_platform_name"
+    await offer(database, store, two, shared_tool(two, 0, "other"))
+    with pytest.raises(Duplicate) as taken:
+        await database.write(lambda: store.put_tools(two.id, [shared_tool(two, 0, "same")]))
+    assert taken.value.constraint == "uq_mcp_tools_platform_name"
+    assert [tool.name for tool in await store.tools_platform()] == ["same", "other"]
+    await database.write(lambda: store.delete_platform(one.id))
+    assert [tool.name for tool in await store.tools_platform()] == ["other"]

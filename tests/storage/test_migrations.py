@@ -69,6 +69,10 @@ def described(engine: Engine) -> dict[str, Any]:
     def sorted_(items: list[Any]) -> list[Any]:
         return sorted(items, key=repr)
 
+    def str_values(options: dict[str, Any]) -> dict[str, str]:
+        """An index's condition comes as a clause, which equals nothing but itself."""
+        return {name: str(value) for name, value in options.items()}
+
     return {
         table: {
             "columns": [
@@ -77,7 +81,12 @@ def described(engine: Engine) -> dict[str, Any]:
             "primary key": seen.get_pk_constraint(table),
             "foreign keys": sorted_(seen.get_foreign_keys(table)),
             "unique": sorted_(seen.get_unique_constraints(table)),
-            "indexes": sorted_(seen.get_indexes(table)),
+            "indexes": sorted_(
+                [
+                    {**index, "dialect_options": str_values(index.get("dialect_options", {}))}
+                    for index in seen.get_indexes(table)
+                ]
+            ),
         }
         for table in sorted(set(seen.get_table_names()) - {"alembic_version"})
         if include_name(table, "table", None)

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Literal
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
@@ -187,6 +189,24 @@ async def test_presigned_urls_serve_without_credentials(
 async def test_presigned_urls_are_short_lived(objects: ObjectStore, seconds: int) -> None:
     with pytest.raises(ValueError):
         await objects.presign("GET", "a", seconds)
+
+
+async def test_a_signature_is_for_one_object_and_one_method(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AWS Signature 4 covers both, and the seconds."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    objects = open_objects("s3://files?endpoint=http://127.0.0.1:9&region=us-east-1", tmp_path)
+    asked: list[tuple[Literal["GET", "PUT"], str, int]] = [
+        ("GET", "a/one", 60), ("GET", "a/two", 60), ("PUT", "a/one", 60), ("GET", "a/one", 61)
+    ]  # fmt: skip
+    signatures = set()
+    for method, key, seconds in asked:
+        query = parse_qs(urlsplit(await objects.presign(method, key, seconds) or "").query)
+        assert query["X-Amz-Expires"] == [str(seconds)]
+        signatures.update(query["X-Amz-Signature"])
+    assert len(signatures) == len(asked)
 
 
 def test_a_full_disk_refuses_the_file_and_keeps_the_rest(tmp_path: Path) -> None:

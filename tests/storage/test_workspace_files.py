@@ -5,6 +5,7 @@ import io
 import os
 import socket
 import zipfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -242,3 +243,33 @@ async def test_leaving_early_closes_everything(files: WorkspaceFiles) -> None:
                 task.cancel()
             await opened.aclose()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def pieces(*given: bytes) -> AsyncIterator[bytes]:
+    for piece in given:
+        yield piece
+
+
+async def test_what_is_written_is_read(files: WorkspaceFiles, here: Path) -> None:
+    await files.write(PLACE, ("new", "deep", "a.txt"), pieces(b"one ", b"two"))
+    assert (here / "new" / "deep" / "a.txt").read_bytes() == b"one two"
+    await files.write(PLACE, ("new", "deep", "a.txt"), pieces(b"!"), append=True)
+    assert (here / "new" / "deep" / "a.txt").read_bytes() == b"one two!"
+    await files.write(PLACE, ("new", "deep", "a.txt"), pieces(b"less"))
+    assert await read(files, "new/deep/a.txt") == b"less"
+    with pytest.raises(NoSuchFile):
+        await files.write(Place("agent", "ann", "none"), ("a.txt",), pieces(b"x"))
+
+
+async def test_nothing_is_written_through_a_link(
+    files: WorkspaceFiles, here: Path, root: Path
+) -> None:
+    (here / "link").symlink_to(root / "secret")
+    (here / "out").symlink_to(root)
+    os.link(root / "secret", here / "second")
+    os.mkfifo(here / "pipe")
+    for path in (("link",), ("out", "secret"), ("out", "new"), ("second",), ("pipe",), ("folder",)):
+        with pytest.raises(NoSuchFile):
+            await files.write(PLACE, path, pieces(b"written"))
+    assert (root / "secret").read_text() == "secret"
+    assert not (root / "new").exists()

@@ -1,10 +1,13 @@
-"""A real MCP server, run as a process: `python everything.py streamable_http|sse`. It prints the
-port it listens on. With a key as second argument it answers 401 to anyone else."""
+"""A real MCP server, run as a process: `python everything.py streamable_http|sse|stdio`. Over HTTP
+it prints the port it listens on; with a key as second argument it answers 401 to anyone else."""
 
 import asyncio
+import contextlib
 import os
+import resource
 import socket
 import sys
+import time
 from typing import Annotated, Any
 
 import uvicorn
@@ -85,6 +88,39 @@ def calculator() -> str:
     return "not the built-in"
 
 
+@server.tool()
+def environment() -> dict[str, str]:
+    """Its environment variables."""
+    return dict(os.environ)
+
+
+@server.tool()
+def limits() -> dict[str, int]:
+    """What it may use."""
+    return {
+        "files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        "core": resource.getrlimit(resource.RLIMIT_CORE)[0],
+        "descriptors": len(os.listdir("/proc/self/fd")),
+    }
+
+
+@server.tool()
+def leave() -> int:
+    """Starts a process that leaves its parent, its group and its session; gives its id."""
+    read, write = os.pipe()
+    if not os.fork():
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        os.write(write, str(os.getpid()).encode())
+        for descriptor in range(64):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+        time.sleep(600)
+        os._exit(0)
+    return int(os.read(read, 32))
+
+
 calls: list[str] = []
 
 
@@ -104,6 +140,9 @@ def guarded(app: Any, key: str) -> Any:
 
 def main() -> None:
     kind, key = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else ""
+    if kind == "stdio":
+        server.run("stdio")
+        return
     made = server.sse_app if kind == "sse" else server.streamable_http_app
     app: Any = made(transport_security=SECURITY)
     listening = socket.create_server(("127.0.0.1", 0), backlog=64)

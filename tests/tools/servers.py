@@ -11,6 +11,8 @@ from typing import NamedTuple
 from gateways.mcp import Endpoint, Protocol
 
 SERVER = Path(__file__).parent / "everything.py"
+COMMAND = f"{sys.executable} {SERVER}"
+"""How it is started, as MCP_STDIO_COMMANDS has it; `stdio` follows."""
 
 
 class Running(NamedTuple):

@@ -21,6 +21,8 @@ VERBS = {
 }
 """The verbs that need no reason, by method."""
 
+GONE = "410"
+"""The answer of an operation that is documented to be there no more."""
 _READS = ("get", "head", "options")
 _FILLER = frozenset(
     {"", "todo", "tbd", "none", "n/a", "string", "description", "summary", "see above"}
@@ -158,7 +160,7 @@ def statuses(bundle: Bundle, around: "Surroundings") -> Iterator[str]:
         declared = operation.responses
         for status in sorted(implied_statuses(operation) - set(declared)):
             yield f"{operation}: {status} is not declared"
-        if not any(status < "400" for status in declared):
+        if not any(status < "400" or status == GONE for status in declared):
             yield f"{operation}: no success is declared"
         for status, response in declared.items():
             if not status.isdigit() or status == "405":
@@ -189,14 +191,14 @@ def implied_statuses(operation: Operation) -> set[str]:
         implied |= {"401", "503"}
     if raw.get("x-role") == "admin" or (private and not reads):
         implied.add("403")
-    if any(JSON in response.get("content", {}) for status, response in operation.responses.items()
-           if status.startswith("2")):  # fmt: skip
+    success = next((status for status in operation.responses if status < "400"), "")
+    if success.startswith("2") and JSON in operation.responses[success].get("content", {}):
         implied.add("406")
     if raw.get("x-etag"):
         implied.add("304" if reads else "412")
     if _can_be_invalid(operation):
         implied.add("400" if raw.get("x-shape") == "oauth2" else "422")
-    if "x-rate-limit" in raw:
+    if "x-rate-limit" in raw or "x-stream-limit" in raw:
         implied.add("429")
     return implied
 

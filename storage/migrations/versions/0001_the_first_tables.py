@@ -9,6 +9,26 @@ down_revision = None
 
 def upgrade() -> None:
     op.create_table(
+        "a2a_servers",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("base_url", sa.String(length=2048), nullable=False),
+        sa.Column("tool_name", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("input_modes", sa.Text(), nullable=False),
+        sa.Column("output_modes", sa.Text(), nullable=False),
+        sa.Column("streaming", sa.Boolean(), nullable=False),
+        sa.Column("push_notifications", sa.Boolean(), nullable=False),
+        sa.Column("card", sa.Text(), nullable=True),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("refreshed_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_a2a_servers")),
+        sa.UniqueConstraint("base_url", name="uq_a2a_servers_base_url"),
+        sa.UniqueConstraint("tool_name", name="uq_a2a_servers_tool_name"),
+    )
+    op.create_table(
         "email_codes",
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("email_key", sa.String(length=320), nullable=False),
@@ -174,6 +194,10 @@ def upgrade() -> None:
         sa.Column("user_count", sa.Integer(), server_default="0", nullable=False),
         sa.Column("agent_count", sa.Integer(), server_default="0", nullable=False),
         sa.Column("latest_run_id", sa.String(length=64), nullable=True),
+        sa.Column("latest_message", sa.Text(), server_default="", nullable=False),
+        sa.Column("latest_message_at", sa.Double(), nullable=True),
+        sa.Column("unread", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("attended_until", sa.Double(), server_default="0", nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("updated_at", sa.Double(), nullable=False),
         sa.Column("version", sa.Integer(), server_default="1", nullable=False),
@@ -189,25 +213,6 @@ def upgrade() -> None:
         )
 
     op.create_table(
-        "files",
-        sa.Column("id", sa.String(length=64), nullable=False),
-        sa.Column("owner_id", sa.String(length=64), nullable=False),
-        sa.Column("link", sa.String(length=64), nullable=True),
-        sa.Column("folder", sa.String(length=1200), nullable=False),
-        sa.Column("name", sa.String(length=256), nullable=False),
-        sa.Column("media_type", sa.String(length=128), nullable=False),
-        sa.Column("size", sa.BigInteger(), nullable=False),
-        sa.Column("created_at", sa.Double(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["owner_id"], ["users.id"], name=op.f("fk_files_owner_id"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_files")),
-        sa.UniqueConstraint("link", name="uq_files_link"),
-    )
-    with op.batch_alter_table("files", schema=None) as batch_op:
-        batch_op.create_index("ix_files_owner_id", ["owner_id", "created_at"], unique=False)
-
-    op.create_table(
         "knowledge_bases",
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("owner_id", sa.String(length=64), nullable=False),
@@ -217,6 +222,8 @@ def upgrade() -> None:
         sa.Column("setting", sa.Text(), nullable=False),
         sa.Column("edition", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("erased", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("embedder", sa.String(length=320), server_default="", nullable=False),
+        sa.Column("rebuild", sa.Integer(), server_default="0", nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("updated_at", sa.Double(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -254,7 +261,7 @@ def upgrade() -> None:
     op.create_table(
         "mcp_servers",
         sa.Column("id", sa.String(length=64), nullable=False),
-        sa.Column("owner_id", sa.String(length=64), nullable=False),
+        sa.Column("owner_id", sa.String(length=64), nullable=True),
         sa.Column("name", sa.String(length=128), nullable=False),
         sa.Column("protocol", sa.String(length=32), nullable=False),
         sa.Column("url", sa.Text(), nullable=False),
@@ -263,6 +270,10 @@ def upgrade() -> None:
         sa.Column("disabled", sa.Boolean(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("refreshed_at", sa.Double(), nullable=False),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("config_sealed", sa.Text(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(
             ["owner_id"], ["users.id"], name=op.f("fk_mcp_servers_owner_id"), ondelete="CASCADE"
         ),
@@ -271,6 +282,13 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("mcp_servers", schema=None) as batch_op:
         batch_op.create_index("ix_mcp_servers_name", ["name"], unique=False)
+        batch_op.create_index(
+            "uq_mcp_servers_platform_name",
+            ["name"],
+            unique=True,
+            sqlite_where=sa.text("owner_id IS NULL"),
+            postgresql_where=sa.text("owner_id IS NULL"),
+        )
 
     op.create_table(
         "oauth_consents",
@@ -311,6 +329,23 @@ def upgrade() -> None:
         sa.UniqueConstraint("owner_id", "fingerprint", name="uq_providers_owner_fingerprint"),
     )
     op.create_table(
+        "tool_preferences",
+        sa.Column("owner_id", sa.String(length=64), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("tool_id", sa.String(length=64), nullable=False),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["owner_id"],
+            ["users.id"],
+            name=op.f("fk_tool_preferences_owner_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("owner_id", "kind", "tool_id", name=op.f("pk_tool_preferences")),
+    )
+    with op.batch_alter_table("tool_preferences", schema=None) as batch_op:
+        batch_op.create_index("ix_tool_preferences_kind_tool_id", ["kind", "tool_id"], unique=False)
+
+    op.create_table(
         "upstream_accounts",
         sa.Column("provider", sa.String(length=64), nullable=False),
         sa.Column("subject", sa.String(length=256), nullable=False),
@@ -339,6 +374,33 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("agent_grants", schema=None) as batch_op:
         batch_op.create_index("ix_agent_grants_user_id", ["user_id"], unique=False)
+
+    op.create_table(
+        "files",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("owner_id", sa.String(length=64), nullable=False),
+        sa.Column("link", sa.String(length=64), nullable=True),
+        sa.Column("folder", sa.String(length=1200), nullable=False),
+        sa.Column("name", sa.String(length=256), nullable=False),
+        sa.Column("media_type", sa.String(length=128), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("session_id", sa.String(length=64), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["owner_id"], ["users.id"], name=op.f("fk_files_owner_id"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["session_id"],
+            ["conversations.id"],
+            name=op.f("fk_files_session_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_files")),
+        sa.UniqueConstraint("link", name="uq_files_link"),
+        sa.UniqueConstraint("session_id", "folder", "name", name="uq_files_session_path"),
+    )
+    with op.batch_alter_table("files", schema=None) as batch_op:
+        batch_op.create_index("ix_files_owner_id", ["owner_id", "created_at"], unique=False)
 
     op.create_table(
         "knowledge_documents",
@@ -371,7 +433,7 @@ def upgrade() -> None:
     op.create_table(
         "mcp_tools",
         sa.Column("server_id", sa.String(length=64), nullable=False),
-        sa.Column("owner_id", sa.String(length=64), nullable=False),
+        sa.Column("owner_id", sa.String(length=64), nullable=True),
         sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("name", sa.String(length=64), nullable=False),
         sa.Column("remote_name", sa.Text(), nullable=False),
@@ -389,6 +451,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("server_id", "position", name=op.f("pk_mcp_tools")),
         sa.UniqueConstraint("owner_id", "name", name="uq_mcp_tools_owner_name"),
     )
+    with op.batch_alter_table("mcp_tools", schema=None) as batch_op:
+        batch_op.create_index(
+            "uq_mcp_tools_platform_name",
+            ["name"],
+            unique=True,
+            sqlite_where=sa.text("owner_id IS NULL"),
+            postgresql_where=sa.text("owner_id IS NULL"),
+        )
+
     op.create_table(
         "messages",
         sa.Column("id", sa.String(length=64), nullable=False),
@@ -396,6 +467,7 @@ def upgrade() -> None:
         sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("message_id", sa.String(length=128), nullable=False),
         sa.Column("run_id", sa.String(length=64), nullable=True),
+        sa.Column("task_id", sa.String(length=64), nullable=True),
         sa.Column("role", sa.String(length=16), nullable=False),
         sa.Column("type", sa.String(length=32), nullable=False),
         sa.Column("text", sa.Text(), nullable=True),
@@ -460,6 +532,7 @@ def upgrade() -> None:
         sa.Column("stops_with_client", sa.Boolean(), nullable=False),
         sa.Column("process_id", sa.String(length=64), nullable=True),
         sa.Column("attempt", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("answers", sa.Integer(), server_default="0", nullable=False),
         sa.Column("lines", sa.Integer(), server_default="0", nullable=False),
         sa.Column("tasks", sa.Text(), nullable=True),
         sa.Column("created_at", sa.Double(), nullable=False),
@@ -483,6 +556,20 @@ def upgrade() -> None:
         batch_op.create_index("ix_runs_owner_state", ["owner_id", "state"], unique=False)
         batch_op.create_index("ix_runs_state", ["state"], unique=False)
 
+    op.create_table(
+        "session_skills",
+        sa.Column("conversation_id", sa.String(length=64), nullable=False),
+        sa.Column("skill_id", sa.String(length=64), nullable=False),
+        sa.Column("edition", sa.Text(), nullable=False),
+        sa.Column("synced_at", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["conversation_id"],
+            ["conversations.id"],
+            name=op.f("fk_session_skills_conversation_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("conversation_id", "skill_id", name=op.f("pk_session_skills")),
+    )
     op.create_table(
         "shares",
         sa.Column("id", sa.String(length=64), nullable=False),
@@ -514,8 +601,17 @@ def upgrade() -> None:
         sa.Column("content", sa.Text(), nullable=False),
         sa.Column("files", sa.Text(), nullable=False),
         sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("bundle", sa.String(length=64), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("updated_at", sa.Double(), nullable=False),
+        sa.Column("version", sa.String(length=64), nullable=False),
+        sa.Column("source_type", sa.String(length=16), nullable=False),
+        sa.Column("source_ref", sa.Text(), nullable=False),
+        sa.Column("runtime_type", sa.String(length=16), nullable=False),
+        sa.Column("entry", sa.Text(), nullable=False),
+        sa.Column("refs", sa.Text(), nullable=False),
+        sa.Column("enabled", sa.Boolean(), nullable=False),
+        sa.Column("last_sync_at", sa.Double(), nullable=True),
         sa.ForeignKeyConstraint(
             ["agent_id"], ["agents.id"], name=op.f("fk_skills_agent_id"), ondelete="CASCADE"
         ),
@@ -562,6 +658,7 @@ def upgrade() -> None:
         sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("content", sa.Text(), nullable=False),
         sa.Column("vector", sa.LargeBinary(), nullable=False),
+        sa.Column("embedder", sa.String(length=320), nullable=False),
         sa.ForeignKeyConstraint(
             ["document_id"],
             ["knowledge_documents.id"],
@@ -615,6 +712,7 @@ def downgrade() -> None:
         batch_op.drop_index("ix_shares_conversation_id")
 
     op.drop_table("shares")
+    op.drop_table("session_skills")
     with op.batch_alter_table("runs", schema=None) as batch_op:
         batch_op.drop_index("ix_runs_state")
         batch_op.drop_index("ix_runs_owner_state")
@@ -627,12 +725,23 @@ def downgrade() -> None:
 
     op.drop_table("oauth_grants")
     op.drop_table("messages")
+    with op.batch_alter_table("mcp_tools", schema=None) as batch_op:
+        batch_op.drop_index(
+            "uq_mcp_tools_platform_name",
+            sqlite_where=sa.text("owner_id IS NULL"),
+            postgresql_where=sa.text("owner_id IS NULL"),
+        )
+
     op.drop_table("mcp_tools")
     with op.batch_alter_table("knowledge_documents", schema=None) as batch_op:
         batch_op.drop_index("ix_knowledge_documents_state")
         batch_op.drop_index("ix_knowledge_documents_base_id")
 
     op.drop_table("knowledge_documents")
+    with op.batch_alter_table("files", schema=None) as batch_op:
+        batch_op.drop_index("ix_files_owner_id")
+
+    op.drop_table("files")
     with op.batch_alter_table("agent_grants", schema=None) as batch_op:
         batch_op.drop_index("ix_agent_grants_user_id")
 
@@ -641,9 +750,18 @@ def downgrade() -> None:
         batch_op.drop_index("ix_upstream_accounts_user_id")
 
     op.drop_table("upstream_accounts")
+    with op.batch_alter_table("tool_preferences", schema=None) as batch_op:
+        batch_op.drop_index("ix_tool_preferences_kind_tool_id")
+
+    op.drop_table("tool_preferences")
     op.drop_table("providers")
     op.drop_table("oauth_consents")
     with op.batch_alter_table("mcp_servers", schema=None) as batch_op:
+        batch_op.drop_index(
+            "uq_mcp_servers_platform_name",
+            sqlite_where=sa.text("owner_id IS NULL"),
+            postgresql_where=sa.text("owner_id IS NULL"),
+        )
         batch_op.drop_index("ix_mcp_servers_name")
 
     op.drop_table("mcp_servers")
@@ -655,10 +773,6 @@ def downgrade() -> None:
         batch_op.drop_index("ix_knowledge_bases_owner_id")
 
     op.drop_table("knowledge_bases")
-    with op.batch_alter_table("files", schema=None) as batch_op:
-        batch_op.drop_index("ix_files_owner_id")
-
-    op.drop_table("files")
     with op.batch_alter_table("conversations", schema=None) as batch_op:
         batch_op.drop_index("ix_conversations_owner_updated")
 
@@ -689,3 +803,4 @@ def downgrade() -> None:
         batch_op.drop_index("ix_email_codes_email_key")
 
     op.drop_table("email_codes")
+    op.drop_table("a2a_servers")

@@ -1,0 +1,1 @@
+"""Sessions of the sandbox contract over HTTP, against real server processes."""

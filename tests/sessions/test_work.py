@@ -1,0 +1,144 @@
+"""What a session's agent does in its sandbox, and what of it can be read from outside."""
+
+import asyncio
+
+from tests.sessions.talking import SOON_S, Place, plan, said, script
+
+HOME = "/home/ubuntu/workspace"
+
+
+def call(tool: str, **args: object) -> dict[str, object]:
+    return {"call": tool, "args": args}
+
+
+async def test_a_file_from_the_shell_to_the_download(here: Place) -> None:
+    ann = await here.account()
+    session = await ann.create()
+    base = f"/sandbox/api/sessions/{session}"
+    assert await ann.ask("GET", f"{base}/files") == {"files": []}
+    assert (await ann.client.post(f"{base}/shell", json={"session_id": "main"})).status_code == 404
+    step = script(
+        call("shell_execute", command="mkdir -p out && echo -n grüße > out/a.txt && pwd && id -u"),
+        call("file_read", path="out/a.txt"),
+        call("file_write", path=f"{HOME}/notes/b.md", content="one\nthe needle\n"),
+        call("file_find", pattern="*.md"),
+        call("file_search", query="NEEDLE"),
+        {"say": "Done."},
+    )
+    told = await ann.chat(session, script(plan(step)))
+    called = {d["function"]: d for n, d in told if n == "tool" and d["status"] == "called"}
+    [record] = called["shell_execute"]["content"]["console"]
+    assert record["command"].startswith("mkdir -p out")
+    assert record["output"] == f"{HOME}\n1000\n"
+    assert record["ps1"]
+    assert called["shell_execute"]["name"] == "shell"
+    assert called["file_read"]["content"] == {"content": "grüße"}
+    assert called["file_write"]["content"] == {"content": "one\nthe needle\n"}
+    assert called["file_find"]["content"] == {"content": f"{HOME}/notes/b.md"}
+    assert called["file_search"]["name"] == "search"
+    assert called["file_search"]["content"]["results"] == [
+        {"title": "notes/b.md", "link": f"{HOME}/notes/b.md:2", "snippet": "the needle"}
+    ]
+    assert said(told)[-2:] == ["Done.", "All is done."]
+
+    files = (await ann.ask("GET", f"{base}/files"))["files"]
+    assert [file["filepath"] for file in files] == [f"{HOME}/notes/b.md", f"{HOME}/out/a.txt"]
+    assert (files[1]["filename"], files[1]["extension"], files[1]["size"]) == ("a.txt", ".txt", 7)
+    assert (await ann.ask("GET", f"{base}/files"))["files"] == files
+    for path in ("out/a.txt", f"{HOME}/out/a.txt"):
+        read = await ann.ask("POST", f"{base}/file", {"filepath": path})
+        assert read == {"filepath": path, "content": "grüße"}
+    download = await ann.client.get(f"/sandbox/api/files/{files[1]['id']}/download")
+    assert (download.status_code, download.content) == (200, "grüße".encode())
+    console = await ann.ask("POST", f"{base}/shell", {"session_id": "main"})
+    assert (console["session_id"], console["output"]) == ("main", f"{HOME}\n1000\n")
+    assert [one["command"] for one in console["console_records"]] == [record["command"]]
+
+    await ann.chat(session, script(call("shell_execute", command="echo more >> out/a.txt")))
+    changed = (await ann.ask("GET", f"{base}/files"))["files"][1]
+    assert (changed["id"], changed["size"]) == (files[1]["id"], 12)
+    assert await ann.ask("DELETE", f"/sandbox/api/files/{files[1]['id']}") is None
+    [left] = (await ann.ask("GET", f"{base}/files"))["files"]
+    assert left["id"] == files[0]["id"]
+
+
+async def test_what_a_workspace_does_not_give(here: Place) -> None:
+    ann = await here.account()
+    session = await ann.create()
+    base = f"/sandbox/api/sessions/{session}"
+    out = "ln -s /etc/passwd link; ln -s / root; truncate -s 2M large; mkdir folder; ls"
+    told = await ann.chat(session, script(call("shell_execute", command=out)))
+    assert said(told) == [] or said(told)[-1]
+    for path, status in [
+        ("link", 404),
+        ("root/etc/passwd", 404),
+        ("folder", 404),
+        ("missing", 404),
+        ("large", 413),
+        ("../x", 400),
+        ("/etc/passwd", 400),
+        ("%2e%2e/x", 400),
+    ]:
+        answer = await ann.client.post(f"{base}/file", json={"filepath": path})
+        assert answer.status_code == status, (path, answer.text)
+    files = (await ann.ask("GET", f"{base}/files"))["files"]
+    assert [file["filename"] for file in files] == ["large"]
+    console = await ann.client.post(f"{base}/shell", json={"session_id": "other"})
+    assert console.status_code == 404
+
+
+async def test_an_attachment_lies_in_the_sandbox(here: Place) -> None:
+    ann = await here.account()
+    session = await ann.create()
+    kept = await ann.client.post("/sandbox/api/files", files={"file": ("a b.txt", b"of ann")})
+    file = kept.json()["data"]
+    reads = script(call("shell_execute", command="cat 'upload/a b.txt'"), {"say": "Read."})
+    told = await ann.chat(session, reads, attachments=[file["id"]])
+    assert told[0][1]["attachments"] == [{**file, "filepath": f"{HOME}/upload/a b.txt"}]
+    called = next(d for n, d in told if n == "tool" and d["status"] == "called")
+    assert called["content"]["console"][0]["output"] == "of ann"
+
+
+async def test_stopping_interrupts_what_runs_in_the_sandbox(here: Place) -> None:
+    ann = await here.account()
+    session = await ann.create()
+    base = f"/sandbox/api/sessions/{session}"
+    waits = script(call("shell_execute", command="sleep 600; echo over", timeout_s=600))
+    async with ann.chatting(session, waits) as events:
+        await events.until("tool", status="calling")
+        async with asyncio.timeout(SOON_S):
+            path, body = f"{base}/shell", {"session_id": "main"}
+            while (await ann.client.post(path, json=body)).is_error:  # noqa: ASYNC110 (over HTTP)
+                await asyncio.sleep(0.05)
+        await ann.ask("POST", f"{base}/stop")
+        assert (await events.rest())[-1][0] == "done"
+    after = script(call("shell_execute", command="echo free"), {"say": "Done."})
+    told = await ann.chat(session, after)
+    called = next(d for n, d in told if n == "tool" and d["status"] == "called")
+    assert called["content"]["console"][0]["output"] == "free\n"
+
+
+async def test_sage_deletes_a_session_as_well(here: Place) -> None:
+    ann = await here.account()
+    session = await ann.create()
+    await ann.chat(session, script(call("file_write", path="a", content="1")))
+    place = here.server.data / "workspaces" / "sessions" / ann.id / session
+    assert place.exists()
+    gone = await ann.client.delete(f"/sage/api/conversations/{session}")
+    assert gone.status_code == 200
+    assert not place.exists()
+
+
+async def test_deleting_a_session_takes_its_workspace(here: Place) -> None:
+    ann = await here.account()
+    session = await ann.create()
+    base = f"/sandbox/api/sessions/{session}"
+    await ann.chat(session, script(call("shell_execute", command="echo 1 > a; sleep 600 &")))
+    [file] = (await ann.ask("GET", f"{base}/files"))["files"]
+    place = here.server.data / "workspaces" / "sessions" / ann.id / session
+    assert place.exists()
+    assert await ann.ask("POST", f"{base}/delete") is None
+    assert not place.exists()
+    assert (await ann.client.get(base)).status_code == 404
+    assert (await ann.client.get(f"/sandbox/api/files/{file['id']}")).status_code == 404
+    assert await ann.sessions() == []
