@@ -8,6 +8,7 @@ nobody could say which address is reached.
 """
 
 import asyncio
+import contextlib
 import re
 import socket
 import ssl
@@ -85,6 +86,22 @@ def parse(url: str) -> "httpx2.URL":
         raise OutboundRefused("the URL's port is no port")
     _check_host(_host(parsed))
     return parsed
+
+
+class Target(msgspec.Struct, frozen=True):
+    """Where a URL leads: `authority` and `path` (with its query) as they are sent."""
+
+    scheme: str
+    host: str
+    port: int
+    authority: bytes
+    path: bytes
+
+
+def target(url: str) -> Target:
+    """Take a URL apart that may be tried. Raises OutboundRefused."""
+    parsed = parse(url)
+    return Target(parsed.scheme, _host(parsed), _port(parsed), parsed.netloc, parsed.raw_path)
 
 
 def _host(url: "httpx2.URL") -> str:
@@ -174,6 +191,22 @@ class Outbound:
             await self.addresses(purpose, _host(parsed), _port(parsed))
         except OSError as error:
             raise OutboundFailed(f"{parsed.host} has no address") from error
+
+    async def connect(
+        self, purpose: str, host: str, port: int
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to an address of `host`, the first that takes it. Raises OutboundRefused,
+        OutboundFailed."""
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                addresses = await self.addresses(purpose, host, port)
+        except OSError as error:
+            raise OutboundFailed(f"{host} has no address") from error
+        for address in addresses:
+            with contextlib.suppress(OSError):
+                async with asyncio.timeout(CONNECT_S):
+                    return await asyncio.open_connection(str(address), port)
+        raise OutboundFailed(f"{host} does not answer")
 
     async def addresses(self, purpose: str, host: str, port: int) -> list[Address]:
         """Every address of `host`, all of them allowed. One bad address refuses them all: a name

@@ -544,7 +544,7 @@ def _quartet(
             processes=settings.sandbox_processes,
             idle_s=settings.sandbox_idle_s,
         ),
-        network=settings.sandbox_network,
+        connect=partial(outbound.connect, "sandbox") if settings.sandbox_network else None,
         most=settings.sandboxes,
         most_held=settings.sandboxes_per_user,
     )

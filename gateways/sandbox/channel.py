@@ -46,10 +46,11 @@ class Channel:
         self._loop.add_reader(self._socket, self._read)
         self._closed = False
 
-    async def ready(self) -> None:
-        """Wait for the first word from inside."""
+    async def ready(self) -> int:
+        """Wait for the first word from inside, before any program runs; the socket that listens
+        where programs look for a proxy, -1 without one."""
         self.theirs.close()
-        await self._answer(0)
+        return await self._answer(0)
 
     async def start(
         self,

@@ -30,7 +30,6 @@ _ETC = (
     *("os-release", "perl", "protocols", "python3", "python3.11", "services", "ssl/certs"),
     *("ssl/openssl.cnf", "timezone"),
 )
-_ETC_NETWORK = ("resolv.conf", "host.conf", "gai.conf")
 _ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games",
     "HOME": HOME,
@@ -43,6 +42,14 @@ _ENVIRONMENT = {
     "GIT_PAGER": "cat",
     "DISPLAY": ":0",
     "XDG_RUNTIME_DIR": "/run",
+}
+PROXY_PORT = 3128
+_PROXIES = {
+    **dict.fromkeys(
+        ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), f"http://127.0.0.1:{PROXY_PORT}"
+    ),
+    **dict.fromkeys(("no_proxy", "NO_PROXY"), "localhost,127.0.0.1,::1"),
+    "NODE_USE_ENV_PROXY": "1",
 }
 
 
@@ -110,12 +117,12 @@ def arguments(
     descriptors: list[int],
 ) -> list[str]:
     """bwrap's command line up to the command. Descriptors that it is to read are opened here and
-    added to `descriptors`; they are the caller's to pass on and to close."""
+    added to `descriptors`; they are the caller's to pass on and to close. With `network` programs
+    are told of a proxy at PROXY_PORT."""
     argv = [bwrap, "--unshare-user", "--unshare-all", "--disable-userns"]
-    argv += ["--share-net"] if network else []
     argv += ["--uid", str(UID), "--gid", str(UID), "--hostname", "sandbox"]
     argv += ["--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"]
-    environment = dict(_ENVIRONMENT)
+    environment = _ENVIRONMENT | (_PROXIES if network else {})
     if python is not None:
         environment["PATH"] += ":/opt/python/bin"
     for name, value in environment.items():
@@ -123,7 +130,7 @@ def arguments(
     argv += ["--ro-bind", "/usr", "/usr", *_merged()]
     if python is not None:
         argv += ["--ro-bind", python, "/opt/python"]
-    for name in _ETC + (_ETC_NETWORK if network else ()):
+    for name in _ETC:
         argv += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
     for text, path in ((_PASSWD, "passwd"), (_GROUP, "group"), (_HOSTS, "hosts")):
         argv += ["--perms", "0444", "--ro-bind-data"]

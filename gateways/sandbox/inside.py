@@ -1,8 +1,9 @@
 """The first process inside a sandbox: starts programs, and kills them with all that they started.
 
-Runs by `python -I -S -c` with the number of a SOCK_SEQPACKET socket, the limits as JSON, and the
-path at which programs look for the display, "" where there can be none. Each message is a JSON
-object, with descriptors beside it where a program is to have them:
+Runs by `python -I -S -c` with the number of a SOCK_SEQPACKET socket, the limits as JSON, the path
+at which programs look for the display, "" where there can be none, and the port at which they look
+for a proxy, "" where there is none. Each message is a JSON object, with descriptors beside it where
+a program is to have them:
 
     {"do": "start", "id", "argv", "cwd", "env", "terminal", "display"}, descriptors for the program:
         from 0 on; with a terminal from 3 on, and 0 to 2 are the terminal; the X server has the
@@ -13,6 +14,7 @@ object, with descriptors beside it where a program is to have them:
     any of them → {"id", "error"}
     {"do": "watch", "refuse"}  say when a program looks for the display, which runs no more or did
         not start; in that case (`refuse`) those who look for it now are turned away
+    ← {"id": 0, "started": true}  the first of all, the proxy's socket beside it
     ← {"id": 0, "wanted": true}  a program looks for the display: start it, as it is said once
 
 The programs run as the same user as this process and could take its place: whoever reads the
@@ -61,6 +63,14 @@ def listen(path: str) -> socket.socket:
     listening.bind(path)
     listening.listen(WAITING_MAX)
     return listening
+
+
+def listen_for_proxy(port: str) -> list[socket.socket]:
+    """The socket that programs take for a proxy; whoever gets it answers."""
+    if not port:
+        return []
+    listening = socket.create_server(("127.0.0.1", int(port)), backlog=WAITING_MAX)
+    return [listening]
 
 
 def refuse(listening: socket.socket) -> None:
@@ -197,7 +207,10 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, reap)
     display = listen(sys.argv[3]) if sys.argv[3] else None
     watched = [channel, display] if display else [channel]
-    tell(channel, {"id": 0, "started": True})
+    proxy = listen_for_proxy(sys.argv[4])
+    tell(channel, {"id": 0, "started": True}, [each.fileno() for each in proxy])
+    for each in proxy:
+        each.close()
     while True:
         if channel not in select.select(watched, [], [])[0]:
             watched = [channel]

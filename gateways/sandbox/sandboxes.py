@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import sys
 import time
 from collections import Counter
@@ -20,12 +21,14 @@ from weakref import WeakValueDictionary
 from gateways.sandbox import watching
 from gateways.sandbox.channel import Channel
 from gateways.sandbox.confining import (
+    PROXY_PORT,
     WORKSPACE,
     SandboxLimits,
     arguments,
     interpreter,
     uid_of,
 )
+from gateways.sandbox.egress import Connect, Egress
 from gateways.sandbox.errors import (
     NoSuchShell,
     SandboxEnded,
@@ -82,6 +85,7 @@ class Sandbox:
         self._display: Program | None = None
         self._display_starting = asyncio.Lock()
         self._attending: asyncio.Task[None] | None = None
+        self._egress: Egress | None = None
         self._finished = asyncio.Event()
         self.used = self.looked = time.monotonic()
 
@@ -229,9 +233,9 @@ class Sandbox:
         await program.kill()
         raise SandboxError("the X server did not start")
 
-    async def begin(self, told: asyncio.StreamReader) -> None:
-        """Wait for the first process inside. Raises SandboxUnavailable with what bwrap says, and
-        SandboxStalled."""
+    async def begin(self, told: asyncio.StreamReader, connect: Connect | None) -> None:
+        """Wait for the first process inside; with `connect`, programs reach the network by it.
+        Raises SandboxUnavailable with what bwrap says, and SandboxStalled."""
         try:
             async with asyncio.timeout(START_S):
                 ready = asyncio.ensure_future(self._channel.ready())
@@ -248,6 +252,9 @@ class Sandbox:
         self.namespace = f"pid:[{facts['pid-namespace']}]"
         self._first = os.pidfd_open(facts["child-pid"])
         ends.add_done_callback(lambda _: self._close("died"))
+        if connect is not None:
+            self._egress = Egress(connect)
+            await self._egress.begin(socket.socket(fileno=ready.result()))
 
     async def end(self, reason: str) -> None:
         """Kill everything in it; returns when nothing is left."""
@@ -274,6 +281,8 @@ class Sandbox:
             writer.close()
         if self._attending is not None:
             self._attending.cancel()
+        if self._egress is not None:
+            self._egress.close()
 
     async def _why(self) -> str:
         assert self._process.stderr is not None
@@ -303,22 +312,23 @@ class Sandbox:
 
 class Sandboxes:
     """The sandboxes of a process. Workspaces are directories below `root`, which is the server's
-    alone. With `network`, sandboxes share the host's network, its loopback included. `most` run at
-    the same time, of one holder `most_held`."""
+    alone. With `connect`, programs that know an HTTP proxy reach by it what it connects them to;
+    nothing else is on a sandbox's network. `most` run at the same time, of one holder
+    `most_held`."""
 
     def __init__(
         self,
         root: Path,
         limits: SandboxLimits | None = None,
         *,
-        network: bool = False,
+        connect: Connect | None = None,
         bwrap: str = "bwrap",
         most: int = 50,
         most_held: int = 10,
     ) -> None:
         self._root = root
         self._limits = limits or SandboxLimits()
-        self._network = network
+        self._connect = connect
         self._bwrap = bwrap
         self._most = most
         self._most_held = most_held
@@ -450,12 +460,12 @@ class Sandboxes:
                 workspace=place,
                 python=python,
                 limits=self._limits,
-                network=self._network,
+                network=self._connect is not None,
                 descriptors=descriptors,
             )
             argv += ["--info-fd", str(telling), "--", program, "-I", "-S", "-c", _INSIDE]
             argv += [str(channel.theirs.fileno()), json.dumps(self._limits.of_processes())]
-            argv += [_X if has_display() else ""]
+            argv += [_X if has_display() else "", str(PROXY_PORT) if self._connect else ""]
             process = await asyncio.create_subprocess_exec(
                 *(_PYTHON, "-I", "-S", "-c", _LAUNCHER, json.dumps({**given, "argv": argv})),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -480,7 +490,7 @@ class Sandboxes:
                 lambda: asyncio.StreamReaderProtocol(facts, loop=loop), os.fdopen(told, "rb", 0)
             )
             try:
-                await sandbox.begin(facts)
+                await sandbox.begin(facts, self._connect)
             finally:
                 transport.close()
         except BaseException:

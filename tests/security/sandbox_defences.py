@@ -17,6 +17,8 @@ from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
+from gateways.errors import OutboundFailed
+from gateways.outbound import Outbound
 from gateways.sandbox import confining, sandboxes, watching
 from gateways.sandbox.confining import SandboxLimits
 from gateways.sandbox.sandboxes import Sandbox, Sandboxes
@@ -335,6 +337,32 @@ async def there_is_no_network(place: Place) -> None:
     shown = await said("tail -n +2 /proc/net/route; tail -n +3 /proc/net/dev")
     assert "lo:" in shown
     assert len(shown.splitlines()) == 1
+
+
+@without(
+    42,
+    door={"gateways.addresses:AllowList.refusal": lambda *_: None},
+    ports={"gateways.sandbox.egress:_check_port": lambda port: None},
+)
+async def a_network_is_reached_through_the_door_alone(place: Place) -> None:
+    """Where the operator lets sandboxes have one: no private address, no port of the system."""
+    outbound = Outbound()
+    asked: list[str] = []
+
+    async def connect(host: str, port: int) -> Any:
+        await outbound.addresses("sandbox", host, port)
+        asked.append(f"{host}:{port}")
+        raise OutboundFailed("not in a test")
+
+    with TemporaryDirectory() as directory:
+        made = Sandboxes(Path(directory) / "workspaces", SMALL, connect=connect)
+        try:
+            sandbox = await made.open("session")
+            for aim in ("127.0.0.1:8000", "10.0.0.1:80", "169.254.169.254:80", "8.8.8.8:25"):
+                await sandbox.shell("attack", f"curl -s --noproxy '' http://{aim}/")
+        finally:
+            await made.close_all()
+    assert asked == []
 
 
 _BOMB = python("""
