@@ -20,6 +20,7 @@ from domain.errors import Forbidden, NotFound, PreconditionFailed
 from domain.file_names import safe_name
 from domain.ids import uuid7
 from domain.own_addresses import own_path
+from domain.quota import Quota
 from storage.database import Database, Unit
 from storage.events import EventLog
 from storage.files import File, FileStore
@@ -103,6 +104,7 @@ class Files:
         *,
         base_url: str,
         clock: Callable[[], float],
+        quota: Quota,
         workspaces: WorkspaceFiles | None = None,
     ) -> None:
         self._database = database
@@ -112,11 +114,13 @@ class Files:
         self._objects = objects
         self._base_url = base_url.rstrip("/")
         self._clock = clock
+        self._quota = quota
 
     async def publish(
         self, caller: Caller, filename: str, folder: str, size: int, chunks: AsyncIterator[bytes]
     ) -> str:
-        """Keep a file and return its public address. Raises StorageError, with nothing kept."""
+        """Keep a file and return its public address. Raises StorageError and
+        TooLarge("storage.quota"), with nothing kept."""
         beginning = await anext(chunks, b"")
         file = File(
             id=uuid7(),
@@ -139,8 +143,7 @@ class Files:
         size: int,
         chunks: AsyncIterator[bytes],
     ) -> File:
-        """Keep a file that only its owner and administrators read. Raises StorageError, with
-        nothing kept."""
+        """Keep a file that only its owner and administrators read. Raises as `publish`."""
         beginning = await anext(chunks, b"")
         name = safe_name(filename)
         file = File(
@@ -214,6 +217,7 @@ class Files:
 
         def unit() -> Unit[None]:
             yield from self._store.create(file)
+            yield from self._quota.hold(file.owner_id)
             made = deed(event, caller, file_id=file.id, name=file.name, size=file.size)
             yield from self._log.append(f"user:{caller.user_id}", [made])
 

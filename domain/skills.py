@@ -22,6 +22,7 @@ from domain.caller import Caller
 from domain.deeds import deed
 from domain.errors import Conflict, Forbidden, NotFound, Unusable
 from domain.ids import uuid7
+from domain.quota import Quota
 from domain.skill_manifest import CONTENT_MAX, FILE, decoded, manifest_of
 from gateways.archives import Archive, ArchiveRefused, Entry
 from gateways.errors import OutboundError, OutboundRefused
@@ -100,6 +101,7 @@ class Skills:
         log: EventLog,
         agents: Agents,
         outbound: Outbound,
+        quota: Quota,
     ) -> None:
         self._database = database
         self._store = store
@@ -107,6 +109,7 @@ class Skills:
         self._log = log
         self._agents = agents
         self._outbound = outbound
+        self._quota = quota
 
     # --- reading --------------------------------------------------------------------------
 
@@ -374,7 +377,8 @@ class Skills:
         """Keep a skill whose files are written already; where that fails they are removed. One of
         its place that is `alike` becomes it: id, time of making and `enabled` stay.
 
-        Raises Unusable("skill.too_many"), Conflict("skill.busy"), NotFound("agent.not_found").
+        Raises Unusable("skill.too_many"), Conflict("skill.busy"), NotFound("agent.not_found"),
+        TooLarge("storage.quota").
         """
 
         def unit() -> Unit[tuple[Skill, str]]:
@@ -396,6 +400,8 @@ class Skills:
                     last_sync_at=held.last_sync_at,
                 )
                 yield from self._store.replace(kept)
+            if skill.place != SYSTEM:
+                yield from self._quota.hold(kept.owner_id)
             told = deed(
                 "skill.added", caller, skill_id=kept.id, name=kept.name, dimension=kept.dimension
             )

@@ -38,6 +38,7 @@ from domain.probing import Probing
 from domain.providers import EMBEDDED as EMBEDDED_MODELS
 from domain.providers import Providers
 from domain.quartet import Quartet
+from domain.quota import Quota
 from domain.runs.assembly import Assembled, assemble
 from domain.runs.life import RunPolicy
 from domain.runs.liveness import EMBEDDED as ALONE
@@ -506,6 +507,7 @@ def _quartet(
         database, AgentStore(database), provider_store, log, embedded=frozenset(EMBEDDED_MODELS)
     )
     skill_files = SkillFiles(Path(settings.skills_root_dir or settings.data / "skills"))
+    quota = Quota(settings.storage_per_user)
     skills = Skills(
         database,
         SkillStore(database),
@@ -513,6 +515,7 @@ def _quartet(
         log,
         agents,
         outbound,
+        quota,
     )
     installed = PlatformSkills(
         database,
@@ -532,6 +535,7 @@ def _quartet(
         objects,
         base_url=settings.base_url,
         clock=time.time,
+        quota=quota,
         workspaces=WorkspaceFiles(settings.data / "workspaces"),
     )
     root = settings.data / "workspaces"
@@ -580,6 +584,7 @@ def _quartet(
         workflows=workflows,
         parser=parser,
         embedder=embedder,
+        quota=quota,
     )
     turning = assemble(
         database,

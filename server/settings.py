@@ -87,6 +87,7 @@ class Settings(BaseSettings):
     json_body_max: int = MIB
     file_max: int = 100 * MIB
     files_max: int = 20
+    storage_per_user: int = Field(10 * 1024 * MIB, ge=0)
     headers_max: int = 32 * 1024
     ws_message_max: int = MIB
     login_rate: str = "10/minute"

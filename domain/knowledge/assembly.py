@@ -9,6 +9,7 @@ from domain.knowledge.documents import Documents
 from domain.knowledge.ingestion import Ingestion
 from domain.knowledge.rebuilding import Rebuilding
 from domain.knowledge.retrieval import Retrieval
+from domain.quota import Quota
 from gateways.documents.parser import Parser
 from gateways.embedding.embedder import Embedder
 from gateways.workflows import Workflows
@@ -43,13 +44,14 @@ def assemble(
     workflows: Workflows,
     parser: Parser,
     embedder: Embedder,
+    quota: Quota,
 ) -> Knowledge:
     """Knowledge bases over one database. `objects` opens the store of their files, once."""
     bases = KnowledgeBases(database, store, objects, vectors, embedder=embedder.name)
     ingestion = Ingestion(database, store, objects, workflows, parser, embedder)
     return Knowledge(
         bases=bases,
-        documents=Documents(database, store, objects, bases, ingestion, parser),
+        documents=Documents(database, store, objects, bases, ingestion, parser, quota),
         retrieval=Retrieval(store, bases, vectors, embedder),
         ingestion=ingestion,
         rebuilding=Rebuilding(database, store, workflows, embedder),

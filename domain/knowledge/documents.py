@@ -14,8 +14,9 @@ from domain.errors import NotFound, Unusable
 from domain.ids import uuid7
 from domain.knowledge.bases import KnowledgeBases, key
 from domain.knowledge.ingestion import Ingestion, suffix_of
+from domain.quota import Quota
 from gateways.documents.parser import DocumentUnreadable, Parser
-from storage.database import Database, NoSuchRow, Orphan
+from storage.database import Database, NoSuchRow, Orphan, Unit
 from storage.knowledge import Base, Document, Kind, KnowledgeStore, State
 from storage.objects import ObjectStore
 
@@ -64,6 +65,7 @@ class Documents:
         bases: KnowledgeBases,
         ingestion: Ingestion,
         parser: Parser,
+        quota: Quota,
     ) -> None:
         self._database = database
         self._store = store
@@ -71,6 +73,7 @@ class Documents:
         self._bases = bases
         self._ingestion = ingestion
         self._parser = parser
+        self._quota = quota
 
     async def add(
         self, caller: Caller, base_id: str, files: Sequence[File], *, override: bool
@@ -80,7 +83,7 @@ class Documents:
 
         Raises Unusable: knowledge.no_file, knowledge.file_name, knowledge.format,
         knowledge.questions (a base of the type `qa` takes tables of questions and answers),
-        knowledge.repeated (with `override`, two files of one name).
+        knowledge.repeated (with `override`, two files of one name); TooLarge("storage.quota").
         """
         base = await self._bases.get(caller, base_id)
         names = await self._checked(base, files)
@@ -105,10 +108,16 @@ class Documents:
             for file, name in zip(files, names, strict=True)
         ]
         stored = [key(base_id, document.id) for document in fresh]
+
+        def unit() -> Unit[list[str]]:
+            gone = yield from self._store.add(fresh, override=override)
+            yield from self._quota.hold(base.owner_id)
+            return gone
+
         try:
             for file, where in zip(files, stored, strict=True):
                 await self._objects().put(where, file.read())
-            gone = await self._database.write(lambda: self._store.add(fresh, override=override))
+            gone = await self._database.write(unit)
         except (NoSuchRow, Orphan):
             await self._objects().delete(stored)
             raise NotFound("knowledge.not_found") from None

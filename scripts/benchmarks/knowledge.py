@@ -15,6 +15,7 @@ from domain.caller import Caller
 from domain.ids import uuid7
 from domain.knowledge.assembly import Knowledge, assemble
 from domain.knowledge.documents import File
+from domain.quota import Quota
 from gateways.documents.parser import Parser
 from gateways.embedding.embedder import Embedder
 from gateways.embedding.minilm import DIMENSIONS, MiniLM
@@ -176,6 +177,7 @@ def _knowledge(
         workflows=workflows,
         parser=parser,
         embedder=embedder,
+        quota=Quota(0),
     )
 
 

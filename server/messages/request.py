@@ -63,5 +63,9 @@ MESSAGES = {
         "The rate limit cannot be counted now; try again later.",
     ),
     "storage.full": ("存储空间不足", "Storage is full."),
+    "storage.quota": (
+        "账号最多保存 {limit} 字节，此次上传后将达 {held} 字节，请先删除一些内容",
+        "An account may keep {limit} bytes, and with this it would keep {held}; delete something.",
+    ),
     "storage.unavailable": ("数据库暂不可用", "The database does not answer."),
 }

@@ -10,6 +10,7 @@ import pytest
 from domain.caller import Caller
 from domain.errors import NotFound
 from domain.files import Files, image_type
+from domain.quota import Quota
 from domain.turn.images import loader
 from gateways.errors import OutboundError
 from gateways.outbound import Outbound
@@ -35,6 +36,7 @@ async def files(database: Database, data: Path) -> Files:
         cache(lambda: open_objects("", data)),
         base_url=BASE,
         clock=lambda: 1.5,
+        quota=Quota(0),
     )
 
 

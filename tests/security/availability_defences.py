@@ -5,7 +5,10 @@ from unittest import mock
 
 from domain.errors import DomainError
 from domain.identity.clock import Clock
+from domain.quota import Quota
 from server.lane.rates import Rates
+from storage.database import Unit
+from tests.security import asgi
 from tests.security.defences import answering, without
 from tests.security.place import Place, unique
 
@@ -55,6 +58,21 @@ async def an_account_follows_so_many_streams(place: Place) -> None:
         assert (await follower.ask("GET", path)).http == 200
 
 
+def _unheld(self: Quota, owner_id: str) -> Unit[None]:
+    return
+    yield
+
+
+@without(58, storage={"domain.quota:Quota.hold": _unheld})
+async def an_account_keeps_so_many_bytes(place: Place) -> None:
+    keeper = await place.account("keeper")
+    upload = asgi.form(("file", "a.txt", b"x" * 600))
+    with mock.patch.object(place.quartet.files._quota, "_most", 1000):
+        assert (await keeper.ask("POST", "/api/oss/upload", **upload)).http == 200
+        assert (await keeper.ask("POST", "/api/oss/upload", **upload)).http == 413
+        assert (await place.stranger.ask("POST", "/api/oss/upload", **upload)).http == 200
+
+
 @without(61, clock={"domain.identity.clock:Clock.__call__": lambda self: time.time()})
 async def a_clock_set_back_revives_nothing(place: Place) -> None:
     del place
@@ -67,7 +85,6 @@ async def a_clock_set_back_revives_nothing(place: Place) -> None:
 @without(62, token={"server.metrics:_allowed": lambda given, token: True})
 async def metrics_with_a_token_are_for_its_bearer(place: Place) -> None:
     from server.metrics import metrics_page
-    from tests.security import asgi
 
     page = metrics_page({}, gauges={}, check=answering(None), token="right-token")
     for sent in ("", "Bearer wrong", "Basic right-token", "Bearer right-token-and-more"):

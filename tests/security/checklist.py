@@ -302,8 +302,10 @@ LINES: dict[int, Line] = {
     57: Line("Errors carry an id and nothing else", (_LANE + "test_request_id_is_echoed_or_made",)),
     58: Line(
         "Limits per user",
-        ("tests/runs/test_ends.py::test_an_account_has_a_bounded_number_of_runs",),
-        waits="storage of an account",
+        (
+            "tests/runs/test_ends.py::test_an_account_has_a_bounded_number_of_runs",
+            "tests/files/test_quota.py::test_uploads_at_once_do_not_exceed_it",
+        ),
     ),
     59: Line(
         "Slow readers are cut off and resume",

@@ -13,6 +13,7 @@ import pytest
 from domain.agents import Agents
 from domain.caller import Caller
 from domain.errors import Conflict, DomainError, Forbidden, NotFound, Unusable
+from domain.quota import Quota
 from domain.skill_manifest import CONTENT_MAX, Manifest, manifest_of
 from domain.skills import Skills, Target
 from domain.tools import ToolFailed
@@ -53,6 +54,7 @@ class Place:
             log,
             self.agents,
             self.outbound,
+            Quota(0),
         )
 
     async def add(self, caller: Caller, content: bytes, target: Target = OWN) -> str:
