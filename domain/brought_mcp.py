@@ -17,7 +17,7 @@ from domain.caller import Caller
 from domain.errors import Unusable
 from domain.mcp import MASK, call, checked_address, description_of, name_for, usable_of
 from gateways.errors import McpError, OutboundFailed, OutboundRefused
-from gateways.mcp import Described, Endpoint, McpClient, Protocol, Result
+from gateways.mcp import CONNECTION_HEADERS, Described, Endpoint, McpClient, Protocol, Result
 from gateways.outbound import Outbound
 from gateways.secretbox import SecretBox
 
@@ -27,19 +27,6 @@ CONFIG_MAX = 64 * 1024
 """Bytes of a whole configuration as JSON."""
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 _VALUE = re.compile(r"[\t -~]{0,8192}")
-_OURS = frozenset(
-    [
-        "accept",
-        "accept-encoding",
-        "connection",
-        "content-length",
-        "content-type",
-        "host",
-        "te",
-        "transfer-encoding",
-    ]
-)
-"""Headers that belong to the connection."""
 
 
 class Given(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -144,7 +131,7 @@ class BroughtMcp:
         bad = partial(_unusable, name)
         if len(headers) > HEADERS_MAX:
             raise bad(f"over {HEADERS_MAX} headers")
-        if not all(map(_HEADER.fullmatch, headers)) or headers.keys() & _OURS:
+        if not all(map(_HEADER.fullmatch, headers)) or headers.keys() & CONNECTION_HEADERS:
             raise bad("a header that cannot be sent")
         if not all(map(_VALUE.fullmatch, [*headers.values(), key])):
             raise bad("a value that no header can hold")

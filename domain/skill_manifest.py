@@ -3,7 +3,7 @@
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -14,6 +14,7 @@ FILE = "SKILL.md"
 CONTENT_MAX = 256 * 1024
 """Bytes of a SKILL.md."""
 FRONT_MAX = 16 * 1024
+DEPTH_MAX = 16
 NAME_MAX = 64
 DESCRIPTION_MAX = 1024
 _FRONT = re.compile(r"---[ \t]*\n(.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
@@ -64,10 +65,25 @@ def front_of(text: str) -> dict[str, Any]:
 def _read(text: str) -> Any:
     import yaml
 
+    # libyaml: PyYAML's own parser needs half a second for text of this size that is made for it.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return yaml.safe_load(text)
+        _check(yaml.parse(text, loader))
+        return yaml.load(text, loader)  # noqa: S506 - both are safe loaders
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError):
         raise _unfit("its front matter is no YAML") from None
+
+
+def _check(events: Iterable[Any]) -> None:
+    """Refuse what lets a few lines stand for millions: aliases, with which a mapping can be merged
+    with itself over and over, and deep nesting."""
+    from yaml import AliasEvent, CollectionEndEvent, CollectionStartEvent
+
+    depth = 0
+    for event in events:
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if depth > DEPTH_MAX or isinstance(event, AliasEvent):
+            raise _unfit("its front matter has aliases, or is nested too deep")
 
 
 def _line(value: Any, key: str, most: int, barred: str = "") -> str:

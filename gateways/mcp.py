@@ -39,6 +39,16 @@ MAX_PAGES = 20
 MAX_MESSAGE = 500
 PARSE_ERROR = -32700
 
+CONNECTION_HEADERS = frozenset(
+    {
+        *("accept", "accept-encoding", "connection", "content-encoding", "content-length"),
+        *("content-type", "expect", "host", "keep-alive", "last-event-id", "mcp-protocol-version"),
+        *("mcp-session-id", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"),
+    }
+)
+"""Headers that belong to the connection or the protocol (RFC 9110 §7, §8; MCP, "Transports"):
+nobody's to send besides."""
+
 Protocol = Literal["streamable_http", "sse"]
 T = TypeVar("T")
 

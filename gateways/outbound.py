@@ -32,6 +32,10 @@ MAX_BYTES = 64 * 1024 * 1024
 CONNECT_S = 10.0
 USER_AGENT = "quartet"
 
+UNPACKED_BY_CALLER = "quartet.unpacked"
+"""A request's extension: the codings that whoever asks unpacks, up to a limit of its own. Any other
+is refused: the client would unpack it whole, whatever its size."""
+
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """Addresses of a host name, as text. Raises OSError when it has none."""
 
@@ -283,7 +287,13 @@ class Outbound:
         sent = {**(headers or {}), "accept-encoding": "gzip"}
         for _ in range(MAX_REDIRECTS + 1):
             parsed = parse(url)
-            request = client.build_request(method, parsed, headers=sent, content=content)
+            request = client.build_request(
+                method,
+                parsed,
+                headers=sent,
+                content=content,
+                extensions={UNPACKED_BY_CALLER: ("gzip",)},
+            )
             response = await client.send(request, stream=True)
             try:
                 target = response.headers.get("location")

@@ -11,7 +11,7 @@ import httpcore2
 import httpx2
 
 from gateways.errors import OutboundFailed, OutboundTooLarge
-from gateways.outbound import MAX_BYTES, Outbound, parse
+from gateways.outbound import MAX_BYTES, UNPACKED_BY_CALLER, Outbound, parse
 
 
 class Transport(httpx2.AsyncBaseTransport):
@@ -61,7 +61,8 @@ class Transport(httpx2.AsyncBaseTransport):
             extensions=response.extensions,
         )
         encoding = answer.headers.get("content-encoding", "identity").lower()
-        if encoding not in ("", "identity", request.headers.get("accept-encoding", "")):
+        unpacked = {"", "identity", *request.extensions.get(UNPACKED_BY_CALLER, ())}
+        if encoding not in unpacked:
             await stream.aclose()
             raise OutboundFailed("the answer is compressed in a way nobody asked for")
         return answer

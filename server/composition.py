@@ -17,8 +17,8 @@ from starlette.types import ASGIApp
 from domain.accounts import Accounts, accounts
 from domain.agents import Agents
 from domain.brought_mcp import BroughtMcp
-from domain.caller import Caller
 from domain.drafting import Drafting
+from domain.errors import Forbidden
 from domain.files import Files
 from domain.identity.destinations import Destinations
 from domain.identity.policy import IdentityPolicy
@@ -443,18 +443,18 @@ def _services(
     return checks
 
 
-async def _open_to(settings: Settings, known: Accounts) -> dict[str, Caller]:
+async def _open_to(settings: Settings, known: Accounts) -> dict[str, str]:
     """The operations that `SAGE_OPEN_CHAT` and `SANDBOX_OPEN_CONFIG` open, and the accounts that
-    strangers share there."""
-    opened: dict[str, Caller] = {}
+    strangers share there, which are made so that agents can be granted to them."""
+    opened: dict[str, str] = {}
     for is_open, account, operations in (
         (settings.sage_open_chat, OPEN_CHAT_ACCOUNT, ("chat_create", "chat_stream")),
         (settings.sandbox_open_config, OPEN_CONFIG_ACCOUNT, OPEN_CONFIG),
     ):
         if is_open:
-            shared = await known.identity.verify_proxy(account)
-            stranger = msgspec.structs.replace(shared, via="none")
-            opened |= dict.fromkeys(operations, stranger)
+            with contextlib.suppress(Forbidden):
+                await known.identity.verify_proxy(account)
+            opened |= dict.fromkeys(operations, account)
     return opened
 
 

@@ -22,7 +22,7 @@ from domain.platform.addresses import checked
 from domain.platform.refreshing import Refreshing, is_due
 from domain.tools import ToolFailed
 from gateways.errors import McpError, McpFailed
-from gateways.mcp import Described, Endpoint, McpClient, Result
+from gateways.mcp import CONNECTION_HEADERS, Described, Endpoint, McpClient, Result
 from gateways.mcp_stdio import Command
 from gateways.outbound import Outbound
 from gateways.secretbox import SecretBox
@@ -42,10 +42,6 @@ _NAME = re.compile(r"[^\x00-\x20/\\\x7f]([^\x00-\x1f/\\\x7f]*[^\x00-\x20/\\\x7f]
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
-_OURS = frozenset(
-    {"host", "content-length", "transfer-encoding", "connection", "content-type", "accept"}
-)
-"""Headers that belong to the connection or the protocol (RFC 9110 §7.2, §7.6.1)."""
 
 
 class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -304,7 +300,7 @@ def _read(name: str, config: Mapping[str, Any]) -> ServerConfig:
         if not _VARIABLE.fullmatch(variable):
             raise invalid("env", rule="pattern", said="a variable's name cannot be used")
     for header, value in (read.headers or {}).items():
-        if not _HEADER.fullmatch(header) or header.lower() in _OURS:
+        if not _HEADER.fullmatch(header) or header.lower() in CONNECTION_HEADERS:
             raise invalid("headers", rule="pattern", said="a header's name cannot be used")
         if not _HEADER_VALUE.fullmatch(value):
             raise invalid("headers", rule="pattern", said="a header's value cannot be used")

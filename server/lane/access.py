@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
+import msgspec
+
 from domain.caller import ANONYMOUS, Caller
 from domain.errors import DomainError, Forbidden, Unauthenticated
 from server.lane.origin import Proxies
@@ -43,10 +45,10 @@ class Door:
         proxies: Proxies,
         proxy_header: str = "",
         verify_client: VerifyClient | None = None,
-        open_to: Mapping[str, Caller] | None = None,
+        open_to: Mapping[str, str] | None = None,
     ) -> None:
-        """`open_to` names operations that the operator has opened, and the caller that stands in
-        for whoever sends no credential."""
+        """`open_to` names operations that the operator has opened, and the account that stands in
+        for whoever sends no credential; while that is not active, they are shut."""
         self._identity = identity
         self._cookie_prefix = cookie_name.encode() + b"="
         self._origins = origins
@@ -101,6 +103,19 @@ class Door:
         if self._verify_client is None or authorization[:7].lower() != b"bearer ":
             raise Unauthenticated("auth.required")
         return await self._verify_client(authorization[7:].strip().decode("latin-1"))
+
+    async def stranger(
+        self, account: str, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]
+    ) -> Caller:
+        """The account that stands in for whoever sends no credential. Raises Unauthenticated where
+        it is not active, Refusal 403 for a page of another site that writes."""
+        if scope["method"] not in SAFE:
+            self._same_site(headers)
+        try:
+            shared = await self._identity.verify_proxy(account)
+        except Forbidden:
+            raise Unauthenticated("auth.required") from None
+        return msgspec.structs.replace(shared, via="none")
 
     def ended(self, caller: Caller) -> asyncio.Event:
         """Set when the caller's login session ends or its account changes."""
@@ -163,7 +178,7 @@ class Access:
         self.optional = self.public and wants_caller
         self._admin = operation.get("x-role") == "admin"
         self._clients = operation.get("x-role") == "oauth2"
-        self._open_to = door.open_to.get(operation.get("operationId", ""))
+        self._open_to = door.open_to.get(operation.get("operationId", ""), "")
         self._writes = method not in SAFE and operation.get("x-effect") not in ("read", "self")
 
     async def admit(self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> Caller:
@@ -180,10 +195,10 @@ class Access:
         try:
             caller = await self._door.caller(scope, headers, cookies=self._cookies)
         except Unauthenticated as error:
-            if self._open_to is None or error.key != "auth.required":
+            if not self._open_to or error.key != "auth.required":
                 raise
-            return self._open_to
-        if self._admin and self._open_to is None and caller.role != "admin":
+            return await self._door.stranger(self._open_to, scope, headers)
+        if self._admin and not self._open_to and caller.role != "admin":
             raise Forbidden("auth.forbidden")
         if self._writes and caller.role == "viewer":
             raise Forbidden("auth.viewer")

@@ -187,7 +187,10 @@ async def test_stdio_is_for_administrators(here: Here, over_http: Running) -> No
             ["headers"],
             "pattern",
         ),
-        ("a", {"url": "https://example.com", "headers": {"Host": "x"}}, ["headers"], "pattern"),
+        *(
+            ("a", {"url": "https://example.com", "headers": {name: "x"}}, ["headers"], "pattern")
+            for name in ("Host", "Accept-Encoding", "te", "upgrade", "mcp-session-id")
+        ),
         ("a/b", {"url": "https://example.com"}, [], "pattern"),
         ("..", {"url": "https://example.com"}, [], "pattern"),
         ("x" * 129, {"url": "https://example.com"}, [], "pattern"),

@@ -495,8 +495,14 @@ async def test_compressed_answers_are_read_within_the_cap(peer: Peer) -> None:
         for target in ("/cut", "/not", "/deflate", "/br"):
             with pytest.raises(OutboundFailed):
                 await outbound.fetch("fetch", peer.url + target, **LIMITS)
+        asked = {"accept-encoding": "gzip"}
         with pytest.raises(OutboundFailed):
             await outbound.client("fetch").get(peer.url + "/bomb")
+        with pytest.raises(OutboundFailed):
+            await outbound.client("fetch").get(peer.url + "/bomb", headers=asked)
+        async with outbound.session("fetch", headers=asked, timeout=5, max_bytes=10**6) as session:
+            with pytest.raises(OutboundFailed):
+                await session.get(peer.url + "/bomb")
 
 
 async def test_a_slow_answer_ends_at_the_time_cap(peer: Peer) -> None:

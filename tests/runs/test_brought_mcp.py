@@ -121,6 +121,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"protocol": "stdio", "url": "http://127.0.0.1/"}, "chat.mcp_config"),
     ({"url": "http://127.0.0.1/", "typo": 1}, "chat.mcp_config"),
     ({"url": "http://127.0.0.1/", "headers": {"Host": "x"}}, "chat.mcp_config"),
+    ({"url": "http://127.0.0.1/", "headers": {"Accept-Encoding": "gzip"}}, "chat.mcp_config"),
     ({"url": "http://127.0.0.1/", "headers": {"a b": "x"}}, "chat.mcp_config"),
     ({"url": "http://127.0.0.1/", "headers": {"x": "a\r\nb: c"}}, "chat.mcp_config"),
     ({"url": "http://127.0.0.1/", "api_key": "a\nb"}, "chat.mcp_config"),

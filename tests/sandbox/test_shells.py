@@ -97,8 +97,12 @@ async def test_interrupting(sandbox: Sandbox) -> None:
     await sandbox.shell("a", "cd /tmp; word=kept")
     await sandbox.shell("a", "trap '' USR1; while true; do sleep 60; done", timeout_s=0)
     await _until_foreground(sandbox, "sleep")
-    await sandbox.interrupt_shell("a")
-    assert (await sandbox.wait_shell("a", timeout_s=20)).exit_code == 130
+    # Of a job that ends before bash has noted that it runs, bash does not see how: one presses again.
+    async with asyncio.timeout(30):
+        await sandbox.interrupt_shell("a")
+        while (ended := await sandbox.wait_shell("a", timeout_s=2)).running:
+            await sandbox.interrupt_shell("a")
+    assert ended.exit_code == 130
     assert (await sandbox.shell("a", "echo $PWD $word")).output == "/tmp kept\n"
 
 

@@ -62,6 +62,37 @@ def test_open_chat_lets_strangers_talk_and_nothing_more(tmp_path: Path) -> None:
         assert ask(f"{server.url}/api/chat", "POST", chat, admin).status == 200
 
 
+def test_a_banned_account_shuts_what_it_opened(tmp_path: Path) -> None:
+    """At once, over a restart, and until it is active again."""
+    given = {
+        "SAGE_OPEN_CHAT": "true",
+        "ADMIN_PASSWORD": "correct horse",
+        "DEFAULT_PROVIDER": "embedded/script",
+    }
+    with serving(tmp_path / "data", given=given) as server:
+        admin = bearer(server.url, "admin", "correct horse")
+        banned = f"{server.url}/sandbox/api/admin/users/open-chat/status"
+        assert ask(banned, "PUT", {"status": "banned"}, admin).status == 200
+        assert ask(f"{server.url}/api/stream", "POST", asked("x")).status == 401
+    with serving(tmp_path / "data", given=given) as server:
+        stream = f"{server.url}/api/stream"
+        assert ask(stream, "POST", asked("x")).status == 401
+        admin = bearer(server.url, "admin", "correct horse")
+        status = f"{server.url}/sandbox/api/admin/users/open-chat/status"
+        assert ask(status, "PUT", {"status": "active"}, admin).status == 200
+        assert ask(stream, "POST", asked("x")).status == 200
+
+
+def test_a_page_of_another_site_is_no_stranger(tmp_path: Path) -> None:
+    given = {"SAGE_OPEN_CHAT": "true", "DEFAULT_PROVIDER": "embedded/script"}
+    with serving(tmp_path / "data", given=given) as server:
+        for elsewhere in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+            refused = ask(f"{server.url}/api/stream", "POST", asked("x"), elsewhere)
+            assert refused.status == 403
+        ours = {"Origin": server.url, "Sec-Fetch-Site": "same-origin"}
+        assert ask(f"{server.url}/api/stream", "POST", asked("x"), ours).status == 200
+
+
 def test_chat_needs_a_login_as_shipped(tmp_path: Path) -> None:
     with serving(tmp_path / "data") as server:
         for path in ("/api/chat", "/api/stream"):

@@ -96,6 +96,12 @@ def test_front_matter_names_and_describes() -> None:
     assert manifest_of("---\nname: a\ndescription: >\n  Two\n  lines\nlicense: MIT\n---\n---\n")
 
 
+_MERGED = "a0: &a0 {k: 1}\n" + "\n".join(
+    f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}, *a{n - 1}]}}" for n in range(1, 200)
+)
+"""Read naively, 3^199 times one pair."""
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -115,6 +121,9 @@ def test_front_matter_names_and_describes() -> None:
         f"---\nname: a\ndescription: {'b' * 1025}\n---\n",
         "---\nname: !!python/object/apply:os.system [id]\ndescription: b\n---\n",
         f"---\nname: a\ndescription: b\nx: {'[' * 5000}\n---\n",
+        f"---\nname: a\ndescription: b\n{_MERGED}\n---\n",
+        "---\nname: &a a\ndescription: *a\n---\n",
+        f"---\nname: a\ndescription: b\nx: {'[' * 17 + ']' * 17}\n---\n",
         "---\nname: a\ndescription: b\n---\n" + "x" * CONTENT_MAX,
         "---\nname: a\ndescription: b\n---\n\0",
     ],
