@@ -29,6 +29,10 @@ from storage.objects import (
 )
 
 SMOKE_BYTES = 1024
+UPLOADS = "uploads"
+"""What the keys of trial uploads begin with unless told otherwise."""
+_OURS = frozenset({"files", "knowledge", "smoke"})
+"""What the keys of the server's own objects begin with."""
 
 OpenObjects = Callable[[str], ObjectStore]
 """The object store of a bucket, the server's own for "". Raises NoSuchBucket."""
@@ -117,7 +121,7 @@ class ObjectChecks:
         """Keep a file under `object_key`, or under a new key that begins with `prefix`; with a URL
         that reads it for `expires_s` seconds unless that is 0.
 
-        Raises Conflict("object.exists"), NotFound("object.no_bucket"),
+        Raises Conflict("object.exists" | "object.reserved"), NotFound("object.no_bucket"),
         Unavailable("object.unavailable"), StorageFull.
         """
         now = datetime.fromtimestamp(self._clock(), UTC)
@@ -125,6 +129,8 @@ class ObjectChecks:
         key = object_key or "/".join(
             (prefix, f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}-{object_name(name)}")
         )
+        if key == UPLOADS or key.partition("/")[0] in _OURS:
+            raise Conflict("object.reserved")
         content = b"".join([chunk async for chunk in chunks])
         media_type = told_type(media_type, name, content[:16])
         place = msgspec.structs.replace(

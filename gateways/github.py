@@ -204,7 +204,7 @@ def unpacked(content: bytes, folder: Folder) -> dict[str, bytes]:
                 if file is None or relative in found:
                     raise ArchiveRefused("it is damaged")
                 found[relative] = file.read()
-    except (tarfile.TarError, ValueError, EOFError):
+    except (tarfile.TarError, ValueError, EOFError, RecursionError):
         raise ArchiveRefused("the answer is no archive that can be read") from None
     return found
 

@@ -28,6 +28,8 @@ PRESIGNED_MAX_S = 3600
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}(?:/[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}){0,7}")
 _OUT_OF_SPACE = re.compile(r"os error (?:27|28|122)\b|InsufficientStorage|507 ")
 """EFBIG, ENOSPC, EDQUOT, and HTTP 507."""
+_IN_THE_WAY = re.compile(r"os error (?:20|21)\b")
+"""ENOTDIR, EISDIR: where objects are files, a part of a key cannot be another object's key."""
 _NO_BUCKET = re.compile(r"NoSuchBucket|404 Not Found")
 
 Content = bytes | Path | AsyncIterator[bytes]
@@ -42,7 +44,8 @@ class NoSuchBucket(StorageError):
 
 
 class ObjectExists(StorageError):
-    """Something is stored under the key, and `create_only` was asked for."""
+    """Something is stored under the key, and `create_only` was asked for; or, where objects are
+    files, under a part of it, or with it as a part."""
 
 
 class RangeUnsatisfiable(StorageError):
@@ -264,6 +267,8 @@ def _translated(key: str) -> Iterator[None]:
     except AlreadyExistsError as error:
         raise ObjectExists(key) from error
     except BaseError as error:
+        if _IN_THE_WAY.search(str(error)):
+            raise ObjectExists(key) from error
         kind = StorageFull if _OUT_OF_SPACE.search(str(error)) else StorageUnavailable
         raise kind(f"the object store failed for {key}") from error
 

@@ -321,7 +321,11 @@ async def test_changing_the_profile(world: World, client: httpx.AsyncClient) -> 
         assert await me(client, tokens["access_token"]) == user
     for wrong in (
         {"nickname": "n" * 65},
-        {"avatar": "a" * 513},
+        {"nickname": "V\nadministrator"},
+        {"nickname": "\u202eareV"},
+        {"avatar": "https://example.com/" + "a" * 493},
+        {"avatar": "javascript:alert(1)"},
+        {"avatar": "data:text/html,x"},
         {"nickname": 5},
         {"role": "super_admin"},
         {"username": "root"},

@@ -97,7 +97,7 @@ async def test_interrupting(sandbox: Sandbox) -> None:
     await sandbox.shell("a", "cd /tmp; word=kept")
     await sandbox.shell("a", "trap '' USR1; while true; do sleep 60; done", timeout_s=0)
     await _until_foreground(sandbox, "sleep")
-    # Of a job that ends before bash has noted that it runs, bash does not see how: one presses again.
+    # Of a job that ends before bash has noted that it runs bash does not see how: press again.
     async with asyncio.timeout(30):
         await sandbox.interrupt_shell("a")
         while (ended := await sandbox.wait_shell("a", timeout_s=2)).running:

@@ -151,6 +151,33 @@ def test_an_upload_replaces_nothing(people: People) -> None:
 @pytest.mark.parametrize(
     "query",
     [
+        *({"object_name": name} for name in ("files", "files/a", "knowledge", "smoke", "uploads")),
+        {"prefix": "files"},
+    ],
+)
+def test_nothing_is_put_where_the_server_keeps_its_own(
+    people: People, query: dict[str, str]
+) -> None:
+    upload = {"file": ("a.csv", CONTENT)}
+    refused = people.admin().client.post("/api/status/minio/upload", files=upload, params=query)
+    assert (refused.status_code, refused.json()["code"]) == (409, 409)
+    assert people.user().client.post("/api/files", files=upload).status_code == 200
+
+
+def test_an_object_is_in_nobodys_way(in_directory: Server) -> None:
+    """Where objects are files, a key cannot be a part of another one."""
+    with people_of(in_directory) as people:
+        admin, upload = people.admin(), {"file": ("a.csv", CONTENT)}
+        names = (("way", 200), ("way/on", 409), ("path/on", 200), ("path", 409))
+        for name, status in names:
+            query = {"object_name": name}
+            answer = admin.client.post("/api/status/minio/upload", files=upload, params=query)
+            assert answer.status_code == status, name
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
         {"object_name": "../escape"},
         {"object_name": "/absolute"},
         {"object_name": "a/../b"},

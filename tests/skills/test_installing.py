@@ -2,6 +2,7 @@
 deleted, and preferred by accounts."""
 
 import asyncio
+import gzip
 import os
 import tarfile
 from collections.abc import AsyncIterator, Callable
@@ -342,6 +343,15 @@ async def test_crooked_repositories_are_refused(
 ) -> None:
     hub.content = tarball({"s/SKILL.md": skill_md(a_name()), **beside})
     assert why in (await refused(admin, f"{TREE}/main/s", source_type="github"))[1]
+
+
+async def test_headers_upon_headers_are_refused(hub: GitHub, admin: Account) -> None:
+    """tarfile reads a header of headers by calling itself."""
+    header = tarfile.TarInfo("pax")
+    header.type = tarfile.XHDTYPE
+    hub.content = gzip.compress(header.tobuf() * 5000)
+    said = await refused(admin, f"{TREE}/main/s", source_type="github")
+    assert "no archive that can be read" in said[1]
 
 
 async def test_a_link_elsewhere_in_the_repository_is_no_matter(hub: GitHub, admin: Account) -> None:
