@@ -12,8 +12,8 @@ import msgspec
 
 from domain.agents import Agents
 from domain.caller import Caller
-from domain.errors import Unusable
-from domain.model_choice import Choice
+from domain.errors import Forbidden, Unusable
+from domain.model_choice import Choice, read_override
 from domain.turn import mcp_tools
 from domain.turn.delegation import DEPTH_MAX, copied
 from domain.turn.parts import Parts
@@ -55,9 +55,12 @@ class Planner:
     ) -> Plan:
         """The plan of a turn.
 
-        Raises NotFound("agent.not_found"); Unusable: agent.sub_agent_unknown, chat.image_refused,
-        and what domain.turn.plan.settle, ModelChoices.choose and BroughtMcp.seal raise.
+        Raises NotFound("agent.not_found"); Forbidden("chat.login_needed"); Unusable:
+        agent.sub_agent_unknown, chat.image_refused, and what domain.turn.plan.settle,
+        ModelChoices.choose and BroughtMcp.seal raise.
         """
+        if caller.via == "none":
+            _refuse_addresses(request, messages)
         agent = await self._agents.get(caller, request.agent_id) if request.agent_id else None
         choice = await self._parts.choices.choose(
             caller,
@@ -259,6 +262,17 @@ class _Cast:
         if skipped:
             plan = msgspec.structs.replace(plan, skipped={**plan.skipped, "sub_agents": skipped})
         return msgspec.structs.replace(plan, delegates=delegates)
+
+
+def _refuse_addresses(request: TurnRequest, messages: Sequence[InputMessage]) -> None:
+    """A stranger has the server connect to nothing. Raises Forbidden("chat.login_needed")."""
+    urls = [url for message in messages for url in image_urls(message.content)]
+    if read_override(request.llm_model_config).base_url:
+        raise Forbidden("chat.login_needed", what="llm_model_config.base_url")
+    if request.extra_mcp_config:
+        raise Forbidden("chat.login_needed", what="extra_mcp_config")
+    if not all(url.startswith("data:") for url in urls):
+        raise Forbidden("chat.login_needed", what="image_url")
 
 
 def _hands_out(request: TurnRequest, agent: Agent | None, plan: Plan) -> bool:

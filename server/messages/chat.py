@@ -8,6 +8,10 @@ MESSAGES = {
         "The message_id stands twice: {message_id}.",
     ),
     "chat.foreign_user": ("user_id 不是当前用户", "The user_id is not the caller's."),
+    "chat.login_needed": (
+        "未登录时不能使用 {what} 中的地址",
+        "An address in {what} needs a login.",
+    ),
     "chat.too_many_runs": (
         "正在运行的会话过多，请稍后再试",
         "Too many runs are under way; try again later.",

@@ -1,8 +1,12 @@
 """`SAGE_OPEN_CHAT`: strangers may chat, and may do nothing else."""
 
 import json
+import socket
+import threading
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.server.http import Answer, ask, bearer
 from tests.serving import serving
@@ -91,6 +95,52 @@ def test_a_page_of_another_site_is_no_stranger(tmp_path: Path) -> None:
             assert refused.status == 403
         ours = {"Origin": server.url, "Sec-Fetch-Site": "same-origin"}
         assert ask(f"{server.url}/api/stream", "POST", asked("x"), ours).status == 200
+
+
+def test_strangers_have_the_server_connect_to_nothing(tmp_path: Path) -> None:
+    """Nor does it look an address up: it was asked for whatever the allow-list opens."""
+    with socket.create_server(("127.0.0.1", 0)) as inside:
+        inside.settimeout(0)
+        port = inside.getsockname()[1]
+        url = f"http://127.0.0.1:{port}/"
+        given = {
+            "SAGE_OPEN_CHAT": "true",
+            "OPEN_CHAT_RATE": "100/minute",
+            "ADMIN_PASSWORD": "correct horse",
+            "DEFAULT_PROVIDER": "embedded/script",
+            "OUTBOUND_ALLOW": f"127.0.0.1:{port}",
+        }
+
+        def image(of: str) -> dict[str, Any]:
+            part = {"type": "image_url", "image_url": {"url": of}}
+            return {"messages": [{"role": "user", "content": [part]}]}
+
+        ways = {
+            "llm_model_config.base_url": asked(
+                "x", llm_model_config={"base_url": f"{url}v1", "model": "m", "api_key": "k"}
+            ),
+            "extra_mcp_config": asked("x", extra_mcp_config={"docs": {"url": url}}),
+            "image_url": image(url),
+        }
+        with serving(tmp_path / "data", given=given) as server:
+            stream = f"{server.url}/api/stream"
+            for what, body in ways.items():
+                refused = ask(stream, "POST", body, {"Accept-Language": "en"})
+                assert (refused.status, refused.json()["code"]) == (403, 403)
+                assert refused.json()["message"] == f"An address in {what} needs a login."
+            with pytest.raises(BlockingIOError):
+                inside.accept()
+
+            own = asked("hi", llm_model_config={"llm_provider_id": "embedded/script"})
+            for body in (own, asked("hi", extra_mcp_config={}), image("data:image/png;base64,AA")):
+                assert said(ask(stream, "POST", body))[-1]["type"] == "stream_end"
+            admin = bearer(server.url, "admin", "correct horse")
+            inside.settimeout(20)
+            reached = threading.Thread(target=lambda: inside.accept()[0].close())
+            reached.start()
+            assert said(ask(stream, "POST", ways["image_url"], admin))[-2]["type"] == "error"
+            reached.join(20)
+            assert not reached.is_alive()
 
 
 def test_chat_needs_a_login_as_shipped(tmp_path: Path) -> None:
