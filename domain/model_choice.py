@@ -63,7 +63,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Which model a turn uses, as it is kept with the turn: JSON, without a key in the clear.
 
     `owner_id` is whose provider it is, "" for a system provider; `provider_id` is "" where the
-    request brought an endpoint along, whose key is then sealed here.
+    request brought an endpoint along, whose key is then sealed here until the run has ended.
     """
 
     owner_id: str = ""

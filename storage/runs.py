@@ -47,7 +47,8 @@ def workflow_of(run_id: str, answers: int) -> str:
 class Run(msgspec.Struct, frozen=True):
     """A row of `runs`, in table order. Times are UTC seconds since the epoch.
 
-    `request` is what the turn was asked to do with its overrides settled (domain.turn.plan.Plan);
+    `request` is what the turn was asked to do with its overrides settled (domain.turn.plan.Plan),
+    of a run that has ended without the secrets that came along;
     `answers` counts how often a waiting run was answered; `lines` counts the sage lines of a run
     that has ended; `tasks` are `{id, description, status, workflow}`.
     """
@@ -260,6 +261,7 @@ AFTER = Statement(
     .limit(1),
     into=Run,
 )
+SET_REQUEST = Statement(update(runs).where(_ID, _LIVE).values(request=bindparam("request")))
 SET_TASKS = Statement(update(runs).where(*_HELD).values(tasks=bindparam("tasks")))
 BEGIN = Statement(insert(calls))
 END = Statement(
@@ -434,6 +436,10 @@ class RunStore:
             run_id=run_id, new_state=state, reason=reason, lines=lines, now=time.time()
         )
         return bool(changed)
+
+    def set_request(self, run_id: str, request: dict[str, Any]) -> Unit[None]:
+        """Put another request in the place of a live run's."""
+        yield SET_REQUEST(run_id=run_id, request=request)
 
     def set_tasks(self, run_id: str, attempt: int, tasks: list[dict[str, Any]]) -> Unit[None]:
         """Raises Superseded."""

@@ -6,6 +6,7 @@ import msgspec
 
 from domain.ids import uuid7
 from domain.turn import planned
+from domain.turn.plan import without_secrets
 from domain.turn.telling import (
     DECODERS,
     Delegated,
@@ -81,7 +82,7 @@ class Endings:
             yield from self._runs.set_tasks(run_id, run.attempt, tasks)
         final = [event(one) for one in (*wholes(unkept), *told, last, Ended(state, reason))]
         lines = (shown[0][0] if shown else 0) + sum(one.shown for one in final)
-        yield from self._runs.settle(run_id, state, reason, lines)
+        yield from settled(self._runs, run, state, reason, lines)
         yield from self._log.append(stream, final)
         return True
 
@@ -108,6 +109,16 @@ class Endings:
             for (message_id, kind), pieces in texts.items()
             if message_id not in kept
         ]
+
+
+def settled(
+    runs: RunStore, run: Run, state: State, reason: str | None, lines: int
+) -> Unit[None]:
+    """Close a run's row. What the request brought along was for carrying it out alone."""
+    request = without_secrets(run.request)
+    if request != run.request:
+        yield from runs.set_request(run.id, request)
+    yield from runs.settle(run.id, state, reason, lines)
 
 
 def _unfinished(

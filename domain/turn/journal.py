@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from domain.runs.ending import changed
+from domain.runs.ending import changed, settled
 from domain.turn.parts import Parts
 from domain.turn.telling import Begun, Ended, Telling, Waiting, event, stream_of
 from gateways.models.model import Usage
@@ -185,7 +185,7 @@ class Journal:
         parts, run = self._parts, self.run
         if run.attempt > 1:
             yield from parts.runs.end_open_calls(run.id)
-        yield from parts.runs.settle(run.id, state, reason or None, lines)
+        yield from settled(parts.runs, run, state, reason or None, lines)
         yield from parts.log.append(f"user:{run.owner_id}", [changed(run.id, state)])
 
 

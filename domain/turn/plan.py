@@ -231,6 +231,19 @@ def settle(
     )
 
 
+def without_secrets(request: dict[str, Any]) -> dict[str, Any]:
+    """A plan as its run's row keeps it once the run has ended: without the keys and servers that
+    came with the request, its sub-agents' too. For any version of a plan."""
+    kept = {name: value for name, value in request.items() if name != "brought_mcp"}
+    if model := kept.get("model"):
+        kept["model"] = {
+            name: value for name, value in model.items() if name != "api_key_sealed"
+        }
+    if below := kept.get("sub_agents"):
+        kept["sub_agents"] = {key: without_secrets(plan) for key, plan in below.items()}
+    return kept
+
+
 def either(asked: bool | None, configured: bool) -> bool:
     """A flag of the request's, else the agent's."""
     return configured if asked is None else asked

@@ -4,10 +4,13 @@ import asyncio
 import json
 import re
 import shutil
+import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import threading
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -197,18 +200,30 @@ def test_a_new_key_seals_everything(used: Path) -> None:
 
 def test_a_new_key_seals_what_runs_hold(used: Path) -> None:
     """The keys that a request brought along: its model's, its sub-agents' and its MCP servers'. A
-    context that looks like one is left alone."""
+    context that looks like one is left alone. The run was under way when its server died."""
+    silent = socket.create_server(("127.0.0.1", 0))
+    port = silent.getsockname()[1]
     look_alike = {"api_key_sealed": "q1.not.one.ofours"}
     body = {
         "messages": [{"role": "user", "content": "hi"}],
         "system_context": look_alike,
-        "llm_model_config": {"base_url": "https://models.example/v1", "api_key": KEY, "model": "m"},
+        "llm_model_config": {
+            "base_url": f"http://127.0.0.1:{port}/v1",
+            "api_key": KEY,
+            "model": "m",
+        },
         "custom_sub_agents": [{"name": "Helper"}],
         "extra_mcp_config": {"docs": {"url": "https://mcp.example/mcp", "api_key": KEY}},
     }
-    with serving(used) as server:
+    with silent, serving(used, given={"OUTBOUND_ALLOW": f"127.0.0.1:{port}"}) as server:
         who = bearer(server.url, "admin", "of the administrator")
-        assert ask(f"{server.url}/api/stream", "POST", body, who).status == 200
+        request = urllib.request.Request(  # noqa: S310
+            f"{server.url}/api/web-stream",
+            json.dumps(body).encode(),
+            {**who, "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30):  # noqa: S310
+            server.stop(signal.SIGKILL)
 
     def held() -> list[str]:
         with sqlite3.connect(used / "quartet.sqlite") as connection:
