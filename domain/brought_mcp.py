@@ -1,8 +1,8 @@
 """MCP servers that a request brings along (`extra_mcp_config`), for its run alone.
 
 Nothing of them is stored but the configuration, sealed as a whole in the run's row until the run
-has ended: addresses may hold keys as well as headers do. Whoever carries the run out, perhaps after a restart, opens it
-and asks the servers for their tools. A server that is a command is never one.
+has ended: addresses may hold keys as well as headers do. Whoever carries the run out, perhaps after
+a restart, opens it and asks the servers for their tools. A server that is a command is never one.
 """
 
 import asyncio

@@ -111,9 +111,7 @@ class Endings:
         ]
 
 
-def settled(
-    runs: RunStore, run: Run, state: State, reason: str | None, lines: int
-) -> Unit[None]:
+def settled(runs: RunStore, run: Run, state: State, reason: str | None, lines: int) -> Unit[None]:
     """Close a run's row. What the request brought along was for carrying it out alone."""
     request = without_secrets(run.request)
     if request != run.request:

@@ -236,9 +236,7 @@ def without_secrets(request: dict[str, Any]) -> dict[str, Any]:
     came with the request, its sub-agents' too. For any version of a plan."""
     kept = {name: value for name, value in request.items() if name != "brought_mcp"}
     if model := kept.get("model"):
-        kept["model"] = {
-            name: value for name, value in model.items() if name != "api_key_sealed"
-        }
+        kept["model"] = {name: value for name, value in model.items() if name != "api_key_sealed"}
     if below := kept.get("sub_agents"):
         kept["sub_agents"] = {key: without_secrets(plan) for key, plan in below.items()}
     return kept

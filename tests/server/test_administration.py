@@ -217,12 +217,12 @@ def test_a_new_key_seals_what_runs_hold(used: Path) -> None:
     }
     with silent, serving(used, given={"OUTBOUND_ALLOW": f"127.0.0.1:{port}"}) as server:
         who = bearer(server.url, "admin", "of the administrator")
-        request = urllib.request.Request(  # noqa: S310
+        request = urllib.request.Request(
             f"{server.url}/api/web-stream",
             json.dumps(body).encode(),
             {**who, "Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=30):  # noqa: S310
+        with urllib.request.urlopen(request, timeout=30):
             server.stop(signal.SIGKILL)
 
     def held() -> list[str]:
