@@ -167,12 +167,14 @@ class Runs:
             )
             if session is not None:
                 yield from self._attend(conversation, request.session_id, attended_until)
-            yield from self._conversations.add_messages(caller, conversation, fresh)
+            yield from self._parts.conversations.lock(conversation.id)
             live = yield from self._store.live_in_conversation(conversation.id)
             if live and not interrupts:
                 raise Conflict("session.busy")
             for old in live:
+                # First of all: what it was saying stands before what is said now.
                 yield from self._stop(old.id, "replaced")
+            yield from self._conversations.add_messages(caller, conversation, fresh)
             if (yield from self._store.count_live(caller.user_id)) >= self._policy.per_user * (
                 BACKLOG
             ):

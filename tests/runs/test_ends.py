@@ -59,6 +59,32 @@ async def test_a_busy_session_refuses_or_is_taken_over(here: World) -> None:
     assert text(await here.lines(other)) == "other"
 
 
+async def test_a_run_that_is_taken_over_stands_before_the_one_that_takes_over(
+    make: Here,
+) -> None:
+    """Its unfinished answer was kept behind the new question, and the model was shown it so."""
+    model = Recorder()
+    async with make(script=model) as here:
+        run = await here.start(SLOW)
+        await here.shown(run, 3)
+        newer = await here.start("two", interrupts=True)
+        await here.lines(newer)
+        cut = text(await here.lines(run))
+        assert [message.text for message in await here.messages()] == [SLOW, cut, "two", "two"]
+        shown = [message["content"] for message in model.calls[-1].messages[1:]]
+        assert shown == [SLOW, cut, "two"]
+
+
+async def test_a_busy_session_keeps_nothing_of_what_it_refuses(here: World) -> None:
+    run = await here.start(SLOW)
+    await here.shown(run, 3)
+    with pytest.raises(Conflict):
+        await here.start("two")
+    await here.runs.interrupt(ADA, "s")
+    cut = text(await here.lines(run))
+    assert [message.text for message in await here.messages()] == [SLOW, cut]
+
+
 async def test_of_posts_at_once_one_runs(here: World) -> None:
     began = await asyncio.gather(*(here.start(SLOW) for _ in range(8)), return_exceptions=True)
     runs = [one for one in began if not isinstance(one, BaseException)]
