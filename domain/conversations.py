@@ -28,6 +28,8 @@ from storage.database import Database, NoSuchRow, T, Unit
 from storage.events import Event, EventLog
 
 ERASED_TOGETHER = 100
+READINGS = 10
+"""How often a conversation that is being written is read for one transcript."""
 
 TITLE_MAX = 50
 """Characters of a title that is made of what a user said."""
@@ -59,9 +61,18 @@ class Page(msgspec.Struct, frozen=True):
         return self.page > 1
 
 
+class Progress(msgspec.Struct, frozen=True):
+    """How many lines a run has shown, and the messages that they add up to, where some of those
+    may not be kept yet."""
+
+    line: int = 0
+    said: list[Message] = []
+
+
 class Transcript(msgspec.Struct, frozen=True):
     """A conversation with its messages. `next_line` is the number of lines that its latest run
-    has shown, where a client that has read these messages goes on reading."""
+    has shown, where a client that has read these messages goes on reading: they say all that
+    those lines say, and nothing that a later one does."""
 
     conversation: Conversation
     messages: list[Message]
@@ -71,8 +82,8 @@ class Transcript(msgspec.Struct, frozen=True):
 class Conversations:
     """Conversations of every account.
 
-    `lines_of` tells how many lines a run has shown; `stop_runs` ends the live runs of a
-    conversation and returns when they have ended. Methods that take a caller and a key raise
+    `progress_of` tells how far a run is; `stop_runs` ends the live runs of a conversation and
+    returns when they have ended. Methods that take a caller and a key raise
     NotFound("conversation.not_found").
     """
 
@@ -82,13 +93,13 @@ class Conversations:
         conversations: ConversationStore,
         log: EventLog,
         *,
-        lines_of: Callable[[str], Awaitable[int]],
+        progress_of: Callable[[str], Awaitable[Progress]],
         stop_runs: Callable[[str], Awaitable[object]],
     ) -> None:
         self._database = database
         self._conversations = conversations
         self._log = log
-        self._lines_of = lines_of
+        self._progress_of = progress_of
         self._stop_runs = stop_runs
         self._deleted: list[Callable[[str, str], Awaitable[object]]] = []
 
@@ -135,15 +146,23 @@ class Conversations:
         return Page(rows, total, page, page_size)
 
     async def transcript(self, caller: Caller, key: str) -> Transcript:
-        """The conversation with every message that is more than a plan.
+        """The conversation with every message that is more than a plan, and what its run is saying.
 
-        The line is read before the messages: what a live run adds in between is then shown twice
-        under one message id rather than never.
+        Where a message was kept in between, all is read again; in a conversation that grows
+        without a pause, what came last is then shown twice rather than never.
         """
-        found = await self.find(caller, key)
-        line = await self._lines_of(found.latest_run_id) if found.latest_run_id else 0
-        messages = await self._conversations.messages(found.id)
-        return Transcript(found, [each for each in messages if each.type not in PLANS], line)
+        for _ in range(READINGS):
+            found = await self.find(caller, key)
+            progress = Progress()
+            if found.latest_run_id:
+                progress = await self._progress_of(found.latest_run_id)
+            messages = await self._conversations.messages(found.id)
+            if len(messages) == found.message_count:
+                break
+        kept = {message.message_id for message in messages}
+        said = [message for message in progress.said if message.message_id not in kept]
+        shown = [message for message in messages if message.type not in PLANS]
+        return Transcript(found, [*shown, *said], progress.line)
 
     async def shared(self, caller: Caller, key: str) -> tuple[Shared, list[Message]]:
         """What users and assistants said in a conversation: under the id of its share for

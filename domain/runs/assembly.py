@@ -67,7 +67,7 @@ def assemble(
         database,
         conversation_store,
         log,
-        lines_of=lambda run_id: runs.lines_of(run_id),
+        progress_of=lambda run_id: runs.progress_of(run_id),
         stop_runs=lambda conversation_id: runs.stop_conversation(conversation_id),
     )
     parts = Parts(

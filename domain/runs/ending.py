@@ -105,7 +105,7 @@ class Endings:
             run.conversation_id, [message_id for message_id, _ in texts]
         )
         return [
-            _unfinished(run, message_id, kind, "".join(pieces), tellers[message_id])
+            unfinished(run, message_id, kind, "".join(pieces), tellers[message_id])
             for (message_id, kind), pieces in texts.items()
             if message_id not in kept
         ]
@@ -119,9 +119,8 @@ def settled(runs: RunStore, run: Run, state: State, reason: str | None, lines: i
     yield from runs.settle(run.id, state, reason, lines)
 
 
-def _unfinished(
-    run: Run, message_id: str, kind: str, text: str, by: Delegated | None
-) -> NewMessage:
+def unfinished(run: Run, message_id: str, kind: str, text: str, by: Delegated | None) -> NewMessage:
+    """What was streamed of a message, as a message to keep."""
     task = {"task": by.shown()} if by else {}
     return NewMessage(
         id=uuid7(),

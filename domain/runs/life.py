@@ -19,11 +19,12 @@ import msgspec
 
 from domain.agents import Agents
 from domain.caller import Caller
-from domain.conversations import Conversations, title_of
+from domain.conversations import Conversations, Progress, title_of
 from domain.errors import Conflict, Forbidden, NotFound, Throttled, Unusable
 from domain.ids import uuid7
 from domain.runs.admission import Gate
 from domain.runs.ending import changed
+from domain.runs.progress import progress
 from domain.turn.loop import Next
 from domain.turn.parts import Parts
 from domain.turn.plan import InputMessage, LoopLimits, SessionTurn, TurnRequest
@@ -372,6 +373,11 @@ class Runs:
     async def lines_of(self, run_id: str) -> int:
         """How many lines a run has shown."""
         return await self._log.last_line(stream_of(run_id))
+
+    async def progress_of(self, run_id: str) -> Progress:
+        """How far a run is."""
+        run = await self._store.get(run_id)
+        return await progress(self._log, run) if run is not None else Progress()
 
     async def active(self, caller: Caller) -> list[Active]:
         """The caller's live runs, and sessions whose latest run was interrupted a while ago."""

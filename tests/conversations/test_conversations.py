@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from domain.caller import ANONYMOUS
-from domain.conversations import title_of
+from domain.conversations import Progress, title_of
 from domain.errors import Conflict, Forbidden, NotFound, Unusable
 from domain.ids import uuid7
 from handlers.sage.conversation import message, shown
@@ -76,7 +76,7 @@ async def test_a_transcript_says_where_to_go_on(here: Parts) -> None:
     await here.database.write(
         lambda: here.store.set_latest_run(made.id, "r", agent_id=None, agent_name=None)
     )
-    here.lines["r"] = 7
+    here.progress["r"] = Progress(7)
     found = await here.conversations.transcript(ANN, made.id)
     assert found.next_line == 7
     assert [one.text for one in found.messages] == ["x"]

@@ -11,7 +11,7 @@ import uvicorn
 
 from domain.agents import Agents
 from domain.caller import Caller
-from domain.conversations import Conversations
+from domain.conversations import Conversations, Progress
 from domain.drafting import Drafting
 from domain.model_choice import ModelChoices
 from domain.probing import Probing
@@ -48,7 +48,7 @@ class Parts(msgspec.Struct):
     conversations: Conversations
     store: ConversationStore
     stopped: list[str]
-    lines: dict[str, int]
+    progress: dict[str, Progress]
 
 
 @asynccontextmanager
@@ -65,10 +65,10 @@ async def parts(
     choices = ModelChoices(providers, provider_store, box, outbound, embedded)
     store = ConversationStore(database)
     stopped: list[str] = []
-    lines: dict[str, int] = {}
+    progress: dict[str, Progress] = {}
 
-    async def lines_of(run_id: str) -> int:
-        return lines.get(run_id, 0)
+    async def progress_of(run_id: str) -> Progress:
+        return progress.get(run_id, Progress())
 
     async def stop_runs(conversation_id: str) -> None:
         stopped.append(conversation_id)
@@ -83,10 +83,12 @@ async def parts(
             database, AgentStore(database), provider_store, log, embedded=frozenset(embedded)
         ),
         drafting=Drafting(choices, built_in=("web_search", "calculator")),
-        conversations=Conversations(database, store, log, lines_of=lines_of, stop_runs=stop_runs),
+        conversations=Conversations(
+            database, store, log, progress_of=progress_of, stop_runs=stop_runs
+        ),
         store=store,
         stopped=stopped,
-        lines=lines,
+        progress=progress,
     )
     await smollm2.close()
     await outbound.close()
