@@ -43,11 +43,13 @@ async def test_nothing_is_lost_or_said_twice(here: World) -> None:
         custom_sub_agents=[{"name": "A"}, {"name": "B"}],
     )
     read = []
-    while (await here.run(run.id)).live:
-        found = await here.conversations.transcript(ADA, "s")
-        assert len({one.message_id for one in found.messages}) == len(found.messages)
-        read.append(found)
-        await asyncio.sleep(0)
+    async with here.runs.follow(run.id, idle_s=10) as follower:
+        async for records in follower:
+            found = await here.conversations.transcript(ADA, "s")
+            assert len({one.message_id for one in found.messages}) == len(found.messages)
+            read.append(found)
+            if records[-1].type == "run.ended":
+                break
     lines = await here.lines(run)
     whole = joined(await here.messages(), [])
     assert whole == joined([], lines)
