@@ -7,6 +7,7 @@ import zipfile
 import pytest
 
 from contracts.sage import PNG, World, unique
+from contracts.test_sub_agents import results, script
 
 PATHS = [
     "..",
@@ -108,6 +109,44 @@ def test_everybody_has_a_workspace_of_their_own(world: World) -> None:
     seen = world.admin.client.call("workspace_list", path=place).data
     assert (seen["user_id"], len(seen["files"])) == (world.owner.user_id, 2)
     assert friend.call("workspace_delete", path=place, query={"file_path": "mine.txt"}).success
+
+
+def test_what_an_agent_writes_in_a_turn_is_in_its_workspace(world: World) -> None:
+    """Of the account that it works for, in the session: nobody else's."""
+    agent, session_id = world.agent(world.owner), unique("sess")
+    grants = {"user_ids": [world.stranger.user_id]}
+    place = {"agent_id": agent}
+    assert world.owner.client.call("agent_set_grants", path=place, body=grants).success
+    steps = (
+        {"call": "file_write", "args": {"path": "notes/today.md", "content": "# Today"}},
+        {"call": "file_read", "args": {"path": "notes/today.md"}},
+        {"say": "Done."},
+    )
+    body = {"messages": script(*steps), "session_id": session_id, "agent_id": agent}
+    assert results(world.owner.client.call("chat_stream", body=body))[1] == "# Today"
+    client, query = world.owner.client, {"session_id": session_id}
+    listed = client.call("workspace_list", path=place, query=query).data["files"]
+    assert [one["path"] for one in listed] == ["notes", "notes/today.md"]
+    whole = client.call("workspace_list", path=place).data["files"]
+    assert f"{session_id}/notes/today.md" in [one["path"] for one in whole]
+    query["file_path"] = "notes/today.md"
+    assert client.call("workspace_download", path=place, query=query).body == b"# Today"
+
+    friend = world.stranger.client
+    assert friend.call("workspace_list", path=place, query=query).data["files"] == []
+    assert friend.call("workspace_download", path=place, query=query).status == 404
+    read = {**body, "messages": script(steps[1], {"say": "Done."})}
+    assert "there is no file" in results(friend.call("chat_stream", body=read))[0]
+    assert client.call("workspace_download", path=place, query=query).body == b"# Today"
+
+
+def test_the_tools_over_files_are_listed_and_work_in_turns_alone(world: World) -> None:
+    client = world.owner.client
+    listed = {tool["name"] for tool in client.call("tool_list").data["tools"]}
+    assert listed >= {"file_read", "file_write", "file_find", "file_search"}
+    body = {"tool_name": "file_write", "tool_params": {"path": "a.txt", "content": "x"}}
+    reply = client.call("tool_execute", body=body)
+    assert (reply.http, reply.body["code"]) == (400, 500)
 
 
 def test_a_deleted_agent_leaves_no_file(world: World) -> None:

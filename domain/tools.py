@@ -129,6 +129,10 @@ class Tools:
     def get(self, name: str) -> Tool | None:
         return self._tools.get(name)
 
+    def with_more(self, tools: Sequence[Tool]) -> "Tools":
+        """These and others."""
+        return Tools([*self._tools.values(), *tools])
+
     def functions(self, names: Sequence[str] | None) -> list[dict[str, Any]]:
         """Those of the names that exist, as a model is told of them, in the registry's order;
         None means all."""

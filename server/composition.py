@@ -50,6 +50,7 @@ from domain.skills import Skills
 from domain.status import Check, Status, remembered
 from domain.toolbox import Toolbox
 from domain.tools import built_in
+from domain.turn.file_tools import LISTED as FILE_TOOLS
 from domain.turn.images import loader
 from domain.turn.plan import LoopLimits
 from domain.turn.toolset import NAMES as TURN_TOOLS
@@ -598,6 +599,7 @@ def _quartet(
         mcp=mcp,
         brought_mcp=BroughtMcp(box, outbound, mcp_client, reserved=reserved),
         session_tools=shop.tools,
+        workspaces=WorkspaceFiles(root),
         workflows=workflows,
         policy=RunPolicy(
             loops=LoopLimits(settings.max_loop_count, settings.max_loop_cap),
@@ -608,6 +610,7 @@ def _quartet(
         process_id=process_id,
     )
     sessions = assemble_sessions(database, log, turning=turning, workshop=shop)
+    listed = tools.with_more(FILE_TOOLS)
     known.identity.on_revoked(lambda revocation: sessions.wake(revocation.user_id))
     object_checks = ObjectChecks(bucket, base_url=settings.entry_url, key=key, clock=time.time)
     quartet = Quartet(
@@ -623,13 +626,13 @@ def _quartet(
         providers=providers,
         probing=Probing(providers, choices),
         agents=agents,
-        drafting=Drafting(choices, built_in=sorted(tools.names)),
+        drafting=Drafting(choices, built_in=sorted(listed.names)),
         conversations=turning.conversations,
         runs=turning.runs,
         sessions=sessions,
         usage=turning.usage,
         files=files,
-        tools=Toolbox(database, log, tools, mcp),
+        tools=Toolbox(database, log, listed, mcp),
         mcp=mcp,
         platform=platform,
         knowledge=knowledge,

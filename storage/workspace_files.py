@@ -5,8 +5,8 @@
 Every path goes through `segments`, and every directory on the way is opened by its parent's
 descriptor without following links (O_NOFOLLOW): what was checked is what is opened, whatever an
 agent's tools put there meanwhile. Links, devices, pipes, and files with a second name are not
-there for anybody (security checklist 30, 31). Only `write` makes directories, inside a workspace
-that is there.
+there for anybody (security checklist 30, 31). Only `make` makes workspaces, and only `write`
+directories, inside a workspace that is there.
 """
 
 import asyncio
@@ -169,6 +169,11 @@ class WorkspaceFiles:
         entries. Nothing where there is no workspace yet. Raises BadPath."""
         return await asyncio.to_thread(self._list, place)
 
+    async def make(self, place: Place) -> None:
+        """Make a workspace, unless it is there. Raises BadPath; NoSuchFile where a link or a file
+        stands in its place."""
+        await asyncio.to_thread(self._make, place)
+
     async def open(self, place: Place, path: tuple[str, ...]) -> Reading | Archiving:
         """A file, or a directory as a ZIP. Raises BadPath, NoSuchFile."""
         return await asyncio.to_thread(self._open, place, path)
@@ -213,6 +218,15 @@ class WorkspaceFiles:
                 with suppress(NoSuchFile, BadPath):
                     _check(agent_id)
                     self._remove((agent_id, user_id))
+
+    def _make(self, place: Place) -> None:
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        names = place.names
+        for depth, name in enumerate(names):
+            with self._directory(names[:depth]) as parent, suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=parent)
+        with self._directory(names):
+            pass
 
     def _list(self, place: Place) -> Sequence[Entry]:
         found = []

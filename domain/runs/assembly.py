@@ -24,6 +24,7 @@ from storage.events import EventLog
 from storage.processes import ProcessStore
 from storage.recollections import RecollectionStore
 from storage.runs import RunStore
+from storage.workspace_files import WorkspaceFiles
 
 
 class Assembled(msgspec.Struct, frozen=True):
@@ -52,13 +53,15 @@ def assemble(
     brought_mcp: BroughtMcp | None = None,
     skills: Skills | None = None,
     session_tools: SessionTools | None = None,
+    workspaces: WorkspaceFiles | None = None,
 ) -> Assembled:
     """Runs, and the conversations that they make, over one database.
 
     `process_id` is domain.runs.liveness.EMBEDDED where this process is alone, else an id that no
     other process has; `workflows` were made with the same one as executor. Without a `retrieval`
     runs skip knowledge bases, without `mcp` and `brought_mcp` the tools of MCP servers, without
-    `skills` skills; `session_tools` are what those of sessions have beside.
+    `skills` skills, without `workspaces` the tools over agents' files; `session_tools` are what
+    those of sessions have beside.
     """
     store, conversation_store = RunStore(database), ConversationStore(database)
     endings = Endings(store, conversation_store, log)
@@ -86,6 +89,7 @@ def assemble(
         brought_mcp=brought_mcp,
         skills=skills,
         session_tools=session_tools,
+        workspaces=workspaces,
     )
     runs = Runs(parts, conversations, agents, workflows, policy)
     reconciler = Reconciler(database, store, endings, workflows)

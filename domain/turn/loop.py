@@ -42,6 +42,7 @@ from domain.turn.voice import SUGGESTIONS, Voice
 from gateways.errors import ModelError
 from gateways.models import model as models
 from storage.conversations import Message, NewMessage
+from storage.workspace_files import Place
 
 Next = Literal["more", "done"]
 Stride = Literal[
@@ -66,13 +67,21 @@ ASKED: dict[Purpose, str] = {"think": THINK, "summary": SUMMARISE, "suggest": SU
 class Shared(msgspec.Struct):
     """What all agents of a run have in common: `agents` are the plans of its sub-agents by key,
     `brought` the tools of servers that the request brought along, `session` those of its session,
-    which the run's own agent has."""
+    which the run's own agent has; `place` is the workspace, its agent "" where the run has none."""
 
     parts: Parts
     journal: Journal
     agents: Mapping[str, Plan]
     brought: Mapping[str, RemoteTool] = {}
     session: Mapping[str, TurnTool] = {}
+    place: Place | None = None
+
+    def place_of(self, plan: Plan) -> Place | None:
+        """Where an agent of the run works."""
+        place = self.place
+        if place is not None and not place.agent_id:
+            place = msgspec.structs.replace(place, agent_id=plan.agent_id)
+        return place if place is not None and place.agent_id else None
 
 
 async def opened(
@@ -95,7 +104,9 @@ async def opened(
         plan,
         messages,
         resolved=await shared.parts.choices.open(plan.model),
-        tools=await toolset.opened(shared.parts, plan, {**brought, **session}),
+        tools=await toolset.opened(
+            shared.parts, plan, {**brought, **session}, shared.place_of(plan)
+        ),
         path=path,
         by=by,
         recollections=recollections,

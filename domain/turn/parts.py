@@ -18,6 +18,7 @@ from storage.database import Database
 from storage.events import EventLog
 from storage.recollections import RecollectionStore
 from storage.runs import Run, RunStore
+from storage.workspace_files import WorkspaceFiles
 
 SessionTools = Callable[[Run, SessionTurn], Awaitable[Mapping[str, TurnTool]]]
 """The tools of a session's run, by name."""
@@ -41,3 +42,4 @@ class Parts(msgspec.Struct, frozen=True):
     brought_mcp: BroughtMcp | None = None
     skills: Skills | None = None
     session_tools: SessionTools | None = None
+    workspaces: WorkspaceFiles | None = None

@@ -14,7 +14,7 @@ from domain.agents import Agents
 from domain.caller import Caller
 from domain.errors import Forbidden, Unusable
 from domain.model_choice import Choice, read_override
-from domain.turn import mcp_tools
+from domain.turn import file_tools, mcp_tools
 from domain.turn.delegation import DEPTH_MAX, copied
 from domain.turn.parts import Parts
 from domain.turn.plan import (
@@ -186,6 +186,9 @@ class Planner:
             skills = await parts.skills.usable(caller, agent, request.available_skills)
         else:
             skills = ([], list(request.available_skills or (agent and agent.skills) or ()))
+        built_in = parts.tools.names
+        if parts.workspaces is not None and agent is not None:
+            built_in |= file_tools.NAMES
         lent: dict[str, str] = {}
         if parts.mcp is not None:
             lent = await mcp_tools.lenders(
@@ -193,11 +196,11 @@ class Planner:
                 caller_id=caller.user_id,
                 agent=agent,
                 asked=request.available_tools,
-                built_in=parts.tools.names,
+                built_in=built_in,
             )
         return Means(
             model=choice,
-            built_in=parts.tools.names,
+            built_in=built_in,
             knowledge=knowledge,
             skills=skills,
             mcp_tools=lent,

@@ -4,12 +4,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from domain.tools import Asking, Consent, Result, Tool, ToolFailed, TurnTool
-from domain.turn import delegation, knowledge_tool, mcp_tools, skill_tool, workflow_tools
+from domain.turn import (
+    delegation,
+    file_tools,
+    knowledge_tool,
+    mcp_tools,
+    skill_tool,
+    workflow_tools,
+)
 from domain.turn.consent import Answer
 from domain.turn.parts import Parts
 from domain.turn.plan import Plan
 from domain.turn.prompt import ASK
 from gateways.errors import GatewayError
+from storage.workspace_files import Place
 
 NAMES = workflow_tools.NAMES | {ASK, delegation.NAME, knowledge_tool.NAME, skill_tool.NAME}
 """Names of tools that turns have beside the built-in ones."""
@@ -20,18 +28,24 @@ def repeatable(parts: Parts, name: str, session: Mapping[str, TurnTool]) -> bool
     """Whether a call that was cut off may be made again: it changes nothing outside, or, as a
     delegation, goes on from its own rows. `session` are the tools of the run's session."""
     tool = parts.tools.get(name) or session.get(name)
-    return name in _READ_ONLY or (tool is not None and tool.repeatable)
+    return name in _READ_ONLY | file_tools.REPEATABLE or (tool is not None and tool.repeatable)
 
 
 class Toolset:
     """What an agent may use, by the plan it works to; `remote` are its tools of MCP servers, and
-    those of its session."""
+    those of its session; `place` is its workspace, where it has one."""
 
-    def __init__(self, parts: Parts, plan: Plan, remote: Mapping[str, TurnTool]) -> None:
+    def __init__(
+        self, parts: Parts, plan: Plan, remote: Mapping[str, TurnTool], place: Place | None = None
+    ) -> None:
         self._parts = parts
         self._plan = plan
         self._remote = remote
         self._own: dict[str, Tool] = {}
+        self._files: dict[str, Tool] = {}
+        if parts.workspaces is not None and place is not None:
+            made_here = file_tools.file_tools(parts.workspaces, place)
+            self._files = {tool.name: tool for tool in made_here if self._allows(tool.name)}
         if parts.retrieval is not None and plan.knowledge_bases:
             made = knowledge_tool.knowledge_tool(parts.retrieval, plan.knowledge_bases)
             self._own[made.name] = made
@@ -45,7 +59,7 @@ class Toolset:
 
     def functions(self) -> list[dict[str, Any]]:
         """As a model is told of them: OpenAI's chat completions, `tools[]`."""
-        own = [tool.function() for tool in self._own.values()]
+        own = [tool.function() for tool in (*self._files.values(), *self._own.values())]
         remote = [tool.function() for tool in self._remote.values()]
         return [*self._parts.tools.functions(self._plan.tools), *own, *remote]
 
@@ -79,15 +93,19 @@ class Toolset:
     def _get(self, name: str) -> TurnTool | None:
         if name in NAMES:
             return self._own.get(name)
-        allowed = self._plan.tools is None or name in self._plan.tools
-        built_in = self._parts.tools.get(name) if allowed else None
-        return built_in or self._remote.get(name)
+        built_in = self._parts.tools.get(name) if self._allows(name) else None
+        return built_in or self._files.get(name) or self._remote.get(name)
+
+    def _allows(self, name: str) -> bool:
+        return self._plan.tools is None or name in self._plan.tools
 
 
-async def opened(parts: Parts, plan: Plan, more: Mapping[str, TurnTool]) -> Toolset:
+async def opened(
+    parts: Parts, plan: Plan, more: Mapping[str, TurnTool], place: Place | None = None
+) -> Toolset:
     """The tools of a plan, as far as they are still there, and `more` that this agent has: of
-    servers that came with the request, and of its session."""
+    servers that came with the request, and of its session. `place` as in Toolset."""
     remote: dict[str, TurnTool] = {}
     if parts.mcp is not None and plan.mcp_tools:
         remote.update(await mcp_tools.opened(parts.mcp, plan.mcp_tools))
-    return Toolset(parts, plan, {**remote, **more})
+    return Toolset(parts, plan, {**remote, **more}, place)

@@ -12,6 +12,7 @@ from domain.turn.parts import Parts
 from domain.turn.plan import Plan
 from domain.turn.toolset import repeatable
 from storage.runs import Run
+from storage.workspace_files import Place
 
 INTERRUPTED = "interrupted_by_restart"
 HISTORY = 1000
@@ -52,7 +53,11 @@ class Turn:
         if made and (plan.delegates or plan.mode == "fibre"):
             of_tasks = await parts.conversations.of_tasks(run.conversation_id, run.id)
         shared = Shared(
-            parts, Journal(parts, run, made, of_tasks), plan.sub_agents, session=session
+            parts,
+            Journal(parts, run, made, of_tasks),
+            plan.sub_agents,
+            session=session,
+            place=await self._place(run, plan),
         )
         if plan.brought_mcp is not None and parts.brought_mcp is not None:
             taken = set(plan.mcp_tools)
@@ -71,6 +76,15 @@ class Turn:
             path=(plan.agent_id,),
             recollections=await self._recollections(run, plan),
         )
+
+    async def _place(self, run: Run, plan: Plan) -> Place | None:
+        """The workspace of a run that has an agent, or sub-agents; a session has its own."""
+        if plan.session is not None or not (run.agent_id or plan.sub_agents):
+            return None
+        conversation = await self._parts.conversations.by_id(run.conversation_id)
+        if conversation is None:
+            return None
+        return Place(run.agent_id or "", run.owner_id, conversation.session_id)
 
     async def _recollections(self, run: Run, plan: Plan) -> list[str]:
         if plan.memory_type != "user" or not run.agent_id:

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from domain.errors import Conflict, Forbidden, NotFound, Unusable
+from domain.turn.file_tools import NAMES as FILE_TOOLS
 from gateways.models.model import Delta, ModelCall
 from gateways.models.script import ScriptModel
 from tests.runs.conftest import Here
@@ -145,6 +146,7 @@ async def test_overrides_reach_the_model(make: Here) -> None:
             "calculator",
             "web_fetch",
             "web_search",
+            *FILE_TOOLS,
         }
         assert text(lines, "system") == "Skipped, as not available: market-research"
         await here.turn("x", agent_id=agent_id, system_prefix="Be brief.", agent_name="Else")

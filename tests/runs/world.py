@@ -20,6 +20,7 @@ from domain.runs.assembly import Assembled, assemble
 from domain.runs.life import RunPolicy
 from domain.runs.liveness import EMBEDDED, Pace
 from domain.tools import built_in
+from domain.turn.file_tools import NAMES as FILE_TOOLS
 from domain.turn.images import loader
 from domain.turn.plan import TurnRequest
 from domain.turn.toolset import NAMES as TURN_TOOLS
@@ -40,6 +41,7 @@ from storage.mcp import McpStore
 from storage.providers import ProviderStore
 from storage.runs import Run, RunStore
 from storage.wakeups import OneProcess, Polling
+from storage.workspace_files import WorkspaceFiles
 
 ADA = Caller(user_id="ada", role="operator", via="bearer")
 BOB = Caller(user_id="bob", role="operator", via="bearer")
@@ -190,9 +192,11 @@ async def world(
         box,
         outbound,
         McpClient(outbound),
-        reserved=tools.names | TURN_TOOLS,
+        reserved=tools.names | TURN_TOOLS | FILE_TOOLS,
     )
-    brought_mcp = BroughtMcp(box, outbound, McpClient(outbound), reserved=tools.names | TURN_TOOLS)
+    brought_mcp = BroughtMcp(
+        box, outbound, McpClient(outbound), reserved=tools.names | TURN_TOOLS | FILE_TOOLS
+    )
     parts = assemble(
         database,
         log,
@@ -202,6 +206,7 @@ async def world(
         mcp=mcp,
         brought_mcp=brought_mcp,
         load_image=loader(outbound),
+        workspaces=WorkspaceFiles(data / "workspaces"),
         workflows=Workflows(place, process_id, version),
         policy=policy or RunPolicy(),
         process_id=process_id,

@@ -273,3 +273,30 @@ async def test_nothing_is_written_through_a_link(
             await files.write(PLACE, path, pieces(b"written"))
     assert (root / "secret").read_text() == "secret"
     assert not (root / "new").exists()
+
+
+async def test_a_workspace_is_made_once(tmp_path: Path) -> None:
+    files = WorkspaceFiles(tmp_path / "new" / "root")
+
+    async def one() -> AsyncIterator[bytes]:
+        yield b"x"
+
+    with pytest.raises(NoSuchFile):
+        await files.write(PLACE, ("a.txt",), one())
+    await asyncio.gather(*(files.make(PLACE) for _ in range(8)))
+    await files.write(PLACE, ("a.txt",), one())
+    await files.make(PLACE)
+    assert [entry.path for entry in await files.list(PLACE)] == ["a.txt"]
+    assert (tmp_path / "new" / "root" / "agent").stat().st_mode & 0o777 == 0o700
+
+
+async def test_no_workspace_is_made_behind_a_link(tmp_path: Path) -> None:
+    files, outside = WorkspaceFiles(tmp_path / "root"), tmp_path / "outside"
+    outside.mkdir()
+    (tmp_path / "root" / "agent").mkdir(parents=True)
+    (tmp_path / "root" / "agent" / "ann").symlink_to(outside)
+    with pytest.raises(NoSuchFile):
+        await files.make(PLACE)
+    with pytest.raises(BadPath):
+        await files.make(Place("agent", "..", "sess"))
+    assert list(outside.iterdir()) == []
