@@ -274,7 +274,7 @@ class Loop:
         if offers and self._delegation:
             functions.append(self._delegation.function())
         knows = bool(self._delegation) and (offers or purpose == "think" or plan.mode == "team")
-        images = resolved.supports_multimodal
+        images = resolved.supports_multimodal and plan.images
         earlier, present = self._split()
         shown = conversation_messages([*earlier, *present], images=images)
         cut = next(

@@ -124,6 +124,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     through, `skills` those that it may take up; `mcp_tools` are names of tools with the account
     that lends each. `skipped` names what is wanted and nobody has, by kind.
 
+    `images` says whether the agent lets images reach its model, if that takes any.
+
     `delegates` are the sub-agents that this agent may hand tasks to: the name that the model
     calls each by, and its key among the `sub_agents` of the run's own plan, which holds a plan
     for every one of them. `brought_mcp` are the servers that the request brought along, and
@@ -149,6 +151,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     deep_thinking: bool = False
     force_summary: bool = False
     more_suggest: bool = False
+    images: bool = True
     budget: Budget = Budget()
     language: str = "zh"
     skipped: dict[str, list[str]] = {}
@@ -222,6 +225,7 @@ def settle(
         deep_thinking=either(request.deep_thinking, config.deep_thinking),
         force_summary=bool(request.force_summary),
         more_suggest=bool(request.more_suggest),
+        images=agent is None or agent.multimodal,
         budget=_budget(request.context_budget_config),
         model=means.model,
         language=language,

@@ -56,8 +56,8 @@ class Planner:
         """The plan of a turn.
 
         Raises NotFound("agent.not_found"); Forbidden("chat.login_needed"); Unusable:
-        agent.sub_agent_unknown, chat.image_refused, and what domain.turn.plan.settle,
-        ModelChoices.choose and BroughtMcp.seal raise.
+        agent.sub_agent_unknown, chat.image_not_enabled, chat.image_refused, and what
+        domain.turn.plan.settle, ModelChoices.choose and BroughtMcp.seal raise.
         """
         if caller.via == "none":
             _refuse_addresses(request, messages)
@@ -79,6 +79,8 @@ class Planner:
             with_tools=with_tools,
         )
         if any(image_urls(message.content) for message in messages):
+            if not plan.images:
+                raise Unusable("chat.image_not_enabled")
             resolved = await self._parts.choices.open(choice)
             if not resolved.supports_multimodal:
                 raise Unusable("chat.image_refused")

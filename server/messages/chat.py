@@ -16,6 +16,10 @@ MESSAGES = {
         "正在运行的会话过多，请稍后再试",
         "Too many runs are under way; try again later.",
     ),
+    "chat.image_not_enabled": (
+        "该 Agent 未启用多模态 (enableMultimodal)",
+        "The agent does not take images (enableMultimodal).",
+    ),
     "chat.image_refused": ("所选模型不支持图片", "The model does not take images."),
     "chat.mcp_config": (
         "extra_mcp_config 无效: {reason}",

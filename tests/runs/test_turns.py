@@ -169,6 +169,27 @@ async def test_images_reach_models_that_take_them(make: Here) -> None:
         assert types(lines)[-2:] == ["error", "stream_end"]
 
 
+async def test_images_reach_the_model_of_an_agent_that_enables_them(make: Here) -> None:
+    """The flag was kept and had no effect: the provider alone decided."""
+    model = Recorder()
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    content = [{"type": "text", "text": "what is it"}, image]
+    messages = [{"role": "user", "content": content}]
+    async with make(script=model) as here:
+        sees, blind = await here.agent(multimodal=True), await here.agent(multimodal=False)
+        await here.turn("", messages=messages, agent_id=sees)
+        assert model.calls[0].messages[1]["content"] == content
+        with pytest.raises(Unusable) as refusal:
+            await here.start("", messages=messages, agent_id=blind, session_id="t")
+        assert refusal.value.key == "chat.image_not_enabled"
+        other = {"llm_provider_id": "embedded/smollm2"}
+        with pytest.raises(Unusable) as refusal:
+            await here.start("", messages=messages, agent_id=sees, llm_model_config=other)
+        assert refusal.value.key == "chat.image_refused"
+        assert text(await here.turn("and now", agent_id=blind)) == "and now"
+        assert model.calls[-1].messages[1]["content"] == "what is it\n[image]"
+
+
 async def test_memory(make: Here) -> None:
     model = Recorder()
     async with make(script=model) as here:
