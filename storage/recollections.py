@@ -3,22 +3,29 @@
 from sqlalchemy import and_, bindparam, select
 
 from storage.database import Database, Statement
-from storage.schema import conversations, messages
+from storage.schema import messages, runs
 
 SAID = Statement(
     select(messages.c.text)
-    .select_from(messages.join(conversations, conversations.c.id == messages.c.conversation_id))
-    .where(
-        and_(
-            conversations.c.owner_id == bindparam("owner"),
-            conversations.c.agent_id == bindparam("agent_id"),
-            conversations.c.id != bindparam("here"),
-            messages.c.role == "user",
-            messages.c.text.is_not(None),
-            messages.c.text != "",
+    .select_from(
+        runs.join(
+            messages,
+            # By the conversation, too, which messages are indexed by.
+            and_(
+                messages.c.conversation_id == runs.c.conversation_id,
+                messages.c.run_id == runs.c.id,
+            ),
         )
     )
-    .order_by(conversations.c.updated_at.desc(), messages.c.position.desc())
+    .where(
+        runs.c.owner_id == bindparam("owner"),
+        runs.c.agent_id == bindparam("agent_id"),
+        runs.c.conversation_id != bindparam("here"),
+        messages.c.role == "user",
+        messages.c.text.is_not(None),
+        messages.c.text != "",
+    )
+    .order_by(messages.c.created_at.desc(), messages.c.position.desc())
     .limit(bindparam("limit"))
 )
 
@@ -32,7 +39,7 @@ class RecollectionStore:
     async def said_elsewhere(
         self, owner: str, agent_id: str, conversation_id: str, limit: int
     ) -> list[str]:
-        """The latest texts of the user in other conversations with the agent, latest first."""
+        """The latest texts of the user to the agent in other conversations, latest first."""
         rows = await self._database.scan(
             SAID(owner=owner, agent_id=agent_id, here=conversation_id, limit=limit)
         )

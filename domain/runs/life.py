@@ -163,7 +163,7 @@ class Runs:
                 caller,
                 request.session_id,
                 agent_id=request.agent_id,
-                agent_name=plan.agent_name or None,
+                agent_name=plan.own_name or None,
                 title=title_of(said),
             )
             if session is not None:
@@ -204,7 +204,7 @@ class Runs:
                 conversation.id,
                 run_id,
                 agent_id=request.agent_id,
-                agent_name=plan.agent_name or None,
+                agent_name=plan.own_name or None,
             )
             yield from self._log.append(f"user:{caller.user_id}", [changed(run_id, "queued")])
             if session is not None and session.untitled:

@@ -124,6 +124,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     through, `skills` those that it may take up; `mcp_tools` are names of tools with the account
     that lends each. `skipped` names what is wanted and nobody has, by kind.
 
+    `agent_name` is shown with what the agent says, `own_name` is its own, "" without an agent;
     `images` says whether the agent lets images reach its model, if that takes any.
 
     `delegates` are the sub-agents that this agent may hand tasks to: the name that the model
@@ -137,6 +138,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     model: Choice
     agent_id: str = ""
     agent_name: str = ""
+    own_name: str = ""
     description: str = ""
     system_prefix: str = ""
     system_context: dict[str, Any] = {}
@@ -211,6 +213,7 @@ def settle(
         asked=asked,
         agent_id=agent.id if agent else "",
         agent_name=request.agent_name or config.name,
+        own_name=config.name,
         description=config.description or "",
         system_prefix=request.system_prefix or config.system_prefix or "",
         system_context={**(config.system_context or {}), **(request.system_context or {})},

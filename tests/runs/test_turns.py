@@ -190,6 +190,21 @@ async def test_images_reach_the_model_of_an_agent_that_enables_them(make: Here) 
         assert model.calls[-1].messages[1]["content"] == "what is it\n[image]"
 
 
+async def test_a_name_for_one_run_is_not_kept_as_the_conversations(here: World) -> None:
+    """A list of conversations showed it as if the agent were called so."""
+    agent_id = await here.agent(name="Guide")
+
+    async def named() -> str | None:
+        return (await here.conversations.find(ADA, "s")).agent_name
+
+    await here.turn("hi", agent_id=agent_id, agent_name="For now")
+    assert ((await here.messages())[-1].agent_name, await named()) == ("For now", "Guide")
+    await here.turn("hi", agent_id=agent_id)
+    assert ((await here.messages())[-1].agent_name, await named()) == ("Guide", "Guide")
+    await here.turn("hi", agent_name="Nobody")
+    assert await named() is None
+
+
 async def test_memory(make: Here) -> None:
     model = Recorder()
     async with make(script=model) as here:
@@ -208,6 +223,22 @@ async def test_memory(make: Here) -> None:
         assert [m["content"] for m in model.calls[-1].messages[1:]] == ["alone", "alone", "few"]
         await here.turn("mine", session_id="a", agent_id=None, caller=BOB)
         assert [m["content"] for m in model.calls[-1].messages[1:]] == ["mine"]
+
+
+async def test_what_is_remembered_was_said_to_the_agent(make: Here) -> None:
+    """It went by the agent that a conversation had last, whoever had been talked to."""
+    model = Recorder()
+    async with make(script=model) as here:
+        mine, other = await here.agent(), await here.agent()
+        await here.agents.set_grants(ADA, mine, ["bob"])
+        await here.turn("to me first", session_id="a", agent_id=mine)
+        await here.turn("to the other", session_id="a", agent_id=other)
+        await here.turn("to nobody", session_id="b")
+        await here.turn("to me again", session_id="b", agent_id=mine)
+        await here.turn("of bob", session_id="c", agent_id=mine, caller=BOB)
+        await here.turn("hi", session_id="d", agent_id=mine, memory_type="user")
+        system = model.calls[-1].messages[0]["content"]
+        assert system.endswith("- to me again\n- to me first")
 
 
 async def test_thinking_summary_and_suggestions(make: Here) -> None:
