@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from domain.brought_mcp import Sealed
+from domain.default_prompt import DEFAULT_PROMPT
 from domain.errors import Unusable
 from domain.model_choice import Choice
 from domain.skills import Chosen
@@ -207,6 +208,7 @@ def settle(
     memory = request.memory_type or config.memory_type or "session"
     if memory not in MEMORY_TYPES:
         raise Unusable("chat.memory_type", value=memory[:64])
+    default = DEFAULT_PROMPT["en" if language == "en" else "zh"] if agent else ""
     wanted = request.available_tools or config.tools or None
     tools = [name for name in wanted if name in means.built_in] if wanted else None
     return Plan(
@@ -215,7 +217,7 @@ def settle(
         agent_name=request.agent_name or config.name,
         own_name=config.name,
         description=config.description or "",
-        system_prefix=request.system_prefix or config.system_prefix or "",
+        system_prefix=request.system_prefix or config.system_prefix or default,
         system_context={**(config.system_context or {}), **(request.system_context or {})},
         workflows=request.available_workflows or config.workflows or {},
         tools=tools if with_tools else [],

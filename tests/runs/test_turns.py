@@ -7,12 +7,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from domain.drafting import Drafting
 from domain.errors import Conflict, Forbidden, NotFound, Unusable
 from domain.turn.file_tools import NAMES as FILE_TOOLS
+from domain.turn.plan import InputMessage, TurnRequest
 from gateways.models.model import Delta, ModelCall
 from gateways.models.script import ScriptModel
 from tests.runs.conftest import Here
-from tests.runs.world import ADA, BOB, World, text, types
+from tests.runs.world import ADA, BOB, SCRIPT, World, text, types
 
 
 def script(*steps: object) -> str:
@@ -151,6 +153,27 @@ async def test_overrides_reach_the_model(make: Here) -> None:
         assert text(lines, "system") == "Skipped, as not available: market-research"
         await here.turn("x", agent_id=agent_id, system_prefix="Be brief.", agent_name="Else")
         assert model.calls[1].messages[0]["content"].startswith("Be brief.")
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+async def test_an_agent_without_a_prompt_gets_the_default_template(
+    make: Here, language: str
+) -> None:
+    """Its description says so; it got a line with its name."""
+    model = Recorder()
+    async with make(script=model) as here:
+        bare, own = await here.agent(), await here.agent(system_prefix="You guide.")
+        template = Drafting.default_prompt(language)
+        for agent_id, begins in (
+            (bare, template),
+            (own, "You guide."),
+            (None, "You are a helpful"),
+        ):
+            messages = [InputMessage(role="user", content="hi")]
+            request = TurnRequest(messages=messages, agent_id=agent_id, llm_model_config=SCRIPT)
+            started = await here.runs.start(ADA, request, language=language)
+            await here.lines(started.run)
+            assert model.calls[-1].messages[0]["content"].startswith(begins)
 
 
 async def test_images_reach_models_that_take_them(make: Here) -> None:
