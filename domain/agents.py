@@ -196,13 +196,16 @@ class Agents:
 
 
 def _cleaned(fields: AgentFields) -> AgentFields:
-    """Without white space around the name; an empty provider id means none is bound."""
+    """Without white space around the name; what is "" was not given."""
     name = fields.name.strip()
     if not name:
         raise Unusable("agent.name_blank")
-    if name == fields.name and fields.provider_id != "":
-        return fields
-    return msgspec.structs.replace(fields, name=name, provider_id=fields.provider_id or None)
+    return msgspec.structs.replace(
+        fields,
+        name=name,
+        provider_id=fields.provider_id or None,
+        memory_type=fields.memory_type or None,
+    )
 
 
 def _some(ids: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ import asyncio
 import re
 from collections.abc import Mapping, Set
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -33,7 +33,7 @@ class Given(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     """A server as a request describes it. Without a `protocol` the address that is given says
     it; `url` is the protocol's, streamable HTTP unless another is named."""
 
-    protocol: Protocol | None = None
+    protocol: Protocol | Literal[""] | None = None
     url: str | None = None
     streamable_http_url: str | None = None
     sse_url: str | None = None

@@ -197,7 +197,7 @@ class ExtraMcpServer(Struct, kw_only=True):
     A server that is reached by its address; one that is a command is refused.
     """
 
-    protocol: Literal['streamable_http', 'sse'] | None | UnsetType = UNSET
+    protocol: Literal['streamable_http', 'sse', ''] | None | UnsetType = UNSET
     url: str | None | UnsetType = UNSET
     streamable_http_url: str | None | UnsetType = UNSET
     sse_url: str | None | UnsetType = UNSET
@@ -1012,7 +1012,7 @@ class AgentConfig(Struct, kw_only=True):
     availableSubAgentIds: list_aliased[str] | None | UnsetType = UNSET
     availableSkills: Names | None | UnsetType = UNSET
     availableKnowledgeBases: Names | None | UnsetType = UNSET
-    memoryType: Literal['session', 'user', 'none'] | None | UnsetType = UNSET
+    memoryType: Literal['session', 'user', 'none', ''] | None | UnsetType = UNSET
     maxLoopCount: int | None | UnsetType = UNSET
     deepThinking: bool | None | UnsetType = UNSET
     llm_provider_id: str | None | UnsetType = UNSET
@@ -1205,7 +1205,7 @@ class StreamRequest(Struct, kw_only=True):
     available_knowledge_bases: Names | None | UnsetType = UNSET
     available_sub_agent_ids: list_aliased[str] | None | UnsetType = UNSET
     force_summary: bool | None | UnsetType = UNSET
-    memory_type: Literal['session', 'user', 'none'] | None | UnsetType = UNSET
+    memory_type: Literal['session', 'user', 'none', ''] | None | UnsetType = UNSET
     custom_sub_agents: list_aliased[CustomSubAgent] | None | UnsetType = UNSET
     context_budget_config: ContextBudget | None | UnsetType = UNSET
     extra_mcp_config: dict[str, ExtraMcpServer] | None | UnsetType = UNSET
