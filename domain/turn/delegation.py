@@ -6,7 +6,8 @@ says last is its result. Where a task goes on after a restart follows from its o
 
     default   the agent hands tasks to the sub-agents that are named
     fibre     it divides the work up, and may also make up a sub-agent for a task
-    team      every sub-agent first works on what the user said; then the agent goes on from there
+    team      every sub-agent first works on what the user said; then the agent goes on from there,
+              also where its model takes no tools and can hand out nothing itself
 """
 
 from collections.abc import Mapping, Sequence
@@ -69,16 +70,13 @@ class Handed(msgspec.Struct, frozen=True):
 
 
 class Delegation:
-    """What one agent may hand out, if its model is `able` to. `path` are the keys of the agents
-    that it works for, its own last: nobody is handed a task that comes from itself, so agents
-    that name each other end."""
+    """What one agent may hand out. `path` are the keys of the agents that it works for, its own
+    last: nobody is handed a task that comes from itself, so agents that name each other end."""
 
-    def __init__(
-        self, plan: Plan, agents: Mapping[str, Plan], path: Sequence[str], *, able: bool
-    ) -> None:
+    def __init__(self, plan: Plan, agents: Mapping[str, Plan], path: Sequence[str]) -> None:
         self._plan = plan
         self._agents = agents
-        able = able and len(path) < DEPTH_MAX
+        able = len(path) < DEPTH_MAX
         self._keys = {name: key for name, key in plan.delegates.items() if able and key not in path}
         self._makes = able and plan.mode == "fibre"
 
@@ -88,6 +86,11 @@ class Delegation:
     @property
     def names(self) -> list[str]:
         return list(self._keys)
+
+    @property
+    def convenes(self) -> bool:
+        """Whether everybody first works on what the user said, which takes no tool."""
+        return self._plan.mode == "team" and bool(self._keys)
 
     def function(self) -> dict[str, Any]:
         """The tool as a model is told of it."""

@@ -138,8 +138,7 @@ class Loop:
         self._by = by
         self._recollections = recollections
         self._voice = Voice(plan.agent_name, shared.journal.run.id, by, tools)
-        able = resolved.model.capabilities.tools
-        self._delegation = Delegation(plan, shared.agents, self._path, able=able)
+        self._delegation = Delegation(plan, shared.agents, self._path)
 
     async def advance(self) -> Next:
         """Make the next stride. Raises Superseded, StreamTaken when another has taken the run."""
@@ -210,7 +209,7 @@ class Loop:
             return "end"
         if plan.deep_thinking and plan.mode != "simple" and "thinking" not in types:
             return "think"
-        if plan.mode == "team" and self._delegation.names and "tool_call" not in types:
+        if self._delegation.convenes and "tool_call" not in types:
             return "convene"
         said = [m for m in own if m.type not in APART]
         if not said or said[-1].role == "tool":
@@ -273,7 +272,9 @@ class Loop:
             functions += workflow_tools.functions(plan.workflows)
         if offers and self._delegation:
             functions.append(self._delegation.function())
-        knows = bool(self._delegation) and (offers or purpose == "think" or plan.mode == "team")
+        knows = self._delegation.convenes or (
+            bool(self._delegation) and capable.tools and (offers or purpose == "think")
+        )
         images = resolved.supports_multimodal and plan.images
         earlier, present = self._split()
         shown = conversation_messages([*earlier, *present], images=images)
@@ -575,7 +576,8 @@ class Loop:
         ]
         if not self._resolved.model.capabilities.tools:
             wanted = [*(plan.tools or ()), *plan.mcp_tools, *self._shared.brought]
-            skipped["tools"] += [*wanted, *plan.delegates]
+            handed = () if self._delegation.convenes else plan.delegates
+            skipped["tools"] += [*wanted, *handed]
         names = [name for named in skipped.values() for name in named]
         if names:
             self._journal.tell(Noted(uuid7(), "skipped", names, by=self._by))

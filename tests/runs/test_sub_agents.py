@@ -12,7 +12,7 @@ from domain.turn import delegation
 from domain.turn.loop import THINK
 from domain.turn.planning import SUB_AGENTS_MAX
 from gateways.errors import ModelRefused
-from gateways.models.model import Delta, Finish, ModelCall, ToolCall
+from gateways.models.model import Capabilities, Delta, Finish, ModelCall, ToolCall
 from gateways.models.script import ScriptModel
 from storage.agents import AgentFields
 from tests.runs.conftest import Here
@@ -440,6 +440,37 @@ async def test_a_team_works_on_it_together(make: Here) -> None:
         alone = await here.turn("hm", session_id="t", agent_mode="team")
         assert results(alone) == ["hm"]
         assert {line["agent_name"] for line in of_tasks(alone)} == {"worker"}
+
+
+class NoTools(Recorder):
+    capabilities = Capabilities(tools=False, images=False, json_schema=True)
+
+
+async def test_a_team_needs_no_tools(make: Here) -> None:
+    """A model that takes none hands out nothing, so that the team did nothing, without a word."""
+    model = NoTools()
+    async with make(script=model) as here:
+        members = [{"name": "A", "system_prompt": "You are A."}, {"name": "B"}]
+        lines = await here.turn("hm", agent_mode="team", custom_sub_agents=members)
+        assert results(lines) == ["## A\nhm\n\n## B\nhm"]
+        assert {line["agent_name"] for line in of_tasks(lines)} == {"A", "B"}
+        assert text(lines, "system") == ""
+        lead = model.calls[-1]
+        assert "Each of them has worked on the task" in lead.messages[0]["content"]
+        assert lead.messages[-1]["content"] == results(lines)[0]
+        assert not any(call.tools for call in model.calls)
+
+
+async def test_without_tools_nobody_else_hands_work_out(make: Here) -> None:
+    model = NoTools()
+    async with make(script=model) as here:
+        fields: dict[str, Any] = {"custom_sub_agents": [{"name": "A"}], "deep_thinking": True}
+        for number, mode in enumerate(("default", "fibre")):
+            model.calls.clear()
+            lines = await here.turn("hm", session_id=f"s{number}", agent_mode=mode, **fields)
+            assert of_tasks(lines) == []
+            assert text(lines, "system") == "Skipped, as not available: A"
+            assert not any("# Sub-agents" in call.messages[0]["content"] for call in model.calls)
 
 
 async def test_a_run_has_a_bounded_cast(here: World) -> None:
