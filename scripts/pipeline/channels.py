@@ -23,6 +23,7 @@ CREDENTIAL = "token"
 
 _EXTENSIONS = {
     "x-role": ("user", "admin"),
+    "x-effect": ("read", "write"),
     "x-rate-limit": ("read", "write", "chat"),
     "x-stream-limit": ("ws",),
 }
@@ -99,6 +100,8 @@ def _problems(contract: str, document: dict[str, Any]) -> Iterator[str]:
                 yield f"{where}: {channel.id}: {key} is {value!r}"
         if "x-role" not in channel.raw:
             yield f"{where}: {channel.id}: no x-role says who may open it"
+        if "x-effect" not in channel.raw:
+            yield f"{where}: {channel.id}: no x-effect says whether a viewer may open it"
         if not str(channel.raw.get("description", "")).strip():
             yield f"{where}: {channel.id}: no description"
 

@@ -94,6 +94,7 @@ class Channel:
         self._shape = shape
         self._around = around
         self._admin = declared["x-role"] == "admin"
+        self._writes = declared["x-effect"] == "write"
         self._rate = declared.get("x-rate-limit", "")
         self._place = declared.get("x-stream-limit", "")
         self._subprotocols: list[str] = declared.get("x-subprotocols", [])
@@ -147,6 +148,8 @@ class Channel:
         caller = await door.caller({"method": "GET", **scope}, headers, cookies=False)
         if self._admin and not caller.is_admin:
             raise Forbidden("auth.forbidden")
+        if self._writes and caller.role == "viewer":
+            raise Forbidden("auth.viewer")
         return caller
 
     def _values(

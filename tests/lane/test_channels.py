@@ -28,12 +28,14 @@ from tests.lane.conftest import Tokens, application, around, routes
 DECLARED: dict[str, Any] = {
     "address": "/rooms/{room_id}/echo",
     "x-role": "user",
+    "x-effect": "read",
     "x-rate-limit": "read",
     "x-stream-limit": "ws",
     "x-subprotocols": ["binary", "base64"],
     "parameters": {"room_id": {}},
     "bindings": {"ws": {"query": {"properties": {"token": {}, "say": {}}}}},
 }
+DESK = {**DECLARED, "address": "/rooms/{room_id}/desk", "x-effect": "write"}
 
 
 class Known(Tokens):
@@ -93,9 +95,11 @@ class Running:
         self.known = known
         self.drain = drain
 
-    def connect(self, room: str = "one", token: str = "alice", **options: Any) -> connect:
+    def connect(
+        self, room: str = "one", token: str = "alice", channel: str = "echo", **options: Any
+    ) -> connect:
         query = f"?token={token}&say=hello" if token else "?say=hello"
-        return connect(f"{self.url}/sage/rooms/{room}/echo{query}", proxy=None, **options)
+        return connect(f"{self.url}/sage/rooms/{room}/{channel}{query}", proxy=None, **options)
 
 
 @pytest.fixture
@@ -110,14 +114,14 @@ async def running() -> AsyncIterator[Running]:
     made = Contract(
         "sage",
         shop.DOCUMENT,
-        routes(CHANNELS={"room_open_echo": rooms.open_echo}),
+        routes(CHANNELS={"room_open_echo": rooms.open_echo, "room_open_desk": rooms.open_echo}),
         around(
             door=door,
             drain=drain,
             rates=Rates({"login": "3/minute", "read": "6/minute"}),
             leases=Leases({"ws": 2}),
         ),
-        websockets={"channels": {"room_open_echo": DECLARED}},
+        websockets={"channels": {"room_open_echo": DECLARED, "room_open_desk": DESK}},
     )
     listener = listening.listen("127.0.0.1", 0)
     server = uvicorn.Server(
@@ -172,6 +176,7 @@ async def test_base64_is_text(running: Running) -> None:
         ({"room": "missing"}, 404),
         ({"origin": "http://elsewhere.test"}, 403),
         ({"room": "one/two"}, 403),
+        ({"channel": "desk", "token": "vera"}, 403),
     ],
 )
 async def test_refused_in_the_handshake(
@@ -185,6 +190,12 @@ async def test_refused_in_the_handshake(
         body = json.loads(refused.value.response.body)
         assert body["data"] is None
         assert refused.value.response.headers["x-request-id"]
+
+
+async def test_a_viewer_opens_what_only_reads(running: Running) -> None:
+    for channel, token in (("echo", "vera"), ("desk", "alice")):
+        async with running.connect(token=token, channel=channel) as socket:
+            assert await socket.recv() == f"{token} hello".encode()
 
 
 async def test_a_header_and_the_servers_own_page_do(running: Running) -> None:

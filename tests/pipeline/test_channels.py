@@ -21,6 +21,7 @@ channels:
     tags: [{name: Big note}]
     description: What happens to a note.
     x-role: user
+    x-effect: read
     x-stream-limit: ws
     parameters:
       note_id: {description: The note.}
@@ -65,6 +66,8 @@ def test_a_channel_is_generated_and_bound(fed: Tree) -> None:
         ("address: /notes/{note_id}/feed", "address: /notes/{id}/feed", "not those of its address"),
         ("x-role: user", "x-role: somebody", "x-role is 'somebody'"),
         ("    x-role: user\n", "", "no x-role"),
+        ("x-effect: read", "x-effect: self", "x-effect is 'self'"),
+        ("    x-effect: read\n", "", "no x-effect"),
         ("x-stream-limit: ws", "x-speed: 3", "x-speed is not known"),
         ("tags: [{name: Big note}]", "tags: [{name: Note}]", "not <first tag>_open"),
         ("description: What happens to a note.", "title: Feed", "no description"),

@@ -14,6 +14,7 @@ from tests.conftest import POSTGRES, administrator
 from tests.serving import Server, serving
 
 ADMIN_PASSWORD = "a long enough password"
+PASSWORD = "password of a user"
 SETTINGS = {
     "CHAT_RATE": "1000000/minute",
     "READ_RATE": "1000000/minute",
@@ -155,9 +156,15 @@ class Place:
         name = f"u{uuid.uuid4().hex[:12]}"
         client = self._client()
         answer = await client.post(
-            "/sandbox/api/auth/register", json={"username": name, "password": "password of a user"}
+            "/sandbox/api/auth/register", json={"username": name, "password": PASSWORD}
         )
         return self._known(client, answer.json()["data"], name)
+
+    async def again(self, account: Account) -> Account:
+        """The account after another login."""
+        client, told = self._client(), {"username": account.name, "password": PASSWORD}
+        answer = await client.post("/sandbox/api/auth/login", json=told)
+        return self._known(client, answer.json()["data"], account.name)
 
     async def admin(self) -> Account:
         if self._admin is None:

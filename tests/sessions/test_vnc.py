@@ -2,6 +2,8 @@
 speak RFB (RFC 6143): one of ours, and noVNC in a real browser."""
 
 import asyncio
+import contextlib
+import sqlite3
 import struct
 import tarfile
 import time
@@ -17,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.server.browser import browsing
 from tests.serving import Server
-from tests.sessions.talking import SOON_S, Account, Place, plan, said, script
+from tests.sessions.talking import SOON_S, Account, Place, plan, said, script, served
 
 NOVNC = Path(__file__).parent / "novnc-novnc-1.7.0.tgz"
 HOME = "/home/ubuntu/workspace"
@@ -176,6 +178,25 @@ async def test_who_may_not_look_is_told_in_the_handshake(here: Place) -> None:
         await connect(where(here, session, token(ann)), proxy=None, origin="http://evil.test")
     assert refused.value.response.status_code == 403
     assert token(ann) not in here.server.logged()
+
+
+async def test_who_may_only_read_may_not_type(tmp_path: Path) -> None:
+    """The screen takes keys and clicks; the session itself can still be looked at."""
+    with served(tmp_path / "data", "sqlite") as server:
+        here = Place(server)
+        ann, vera = await here.account(), await here.account()
+        sessions = {each.id: await each.create() for each in (ann, vera)}
+        with contextlib.closing(sqlite3.connect(server.data / "quartet.sqlite")) as file:
+            file.execute("UPDATE users SET role = 'viewer' WHERE id = ?", [vera.id])
+            file.commit()
+        vera = await here.again(vera)
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(where(here, sessions[vera.id], token(vera)), proxy=None)
+        assert refused.value.response.status_code == 403
+        assert (await vera.detail(sessions[vera.id]))["events"] == []
+        async with viewing(here, sessions[ann.id], ann) as viewer:
+            await viewer.shake_hands()
+        await here.close()
 
 
 async def test_a_ban_closes_the_screen_within_a_second(here: Place) -> None:
