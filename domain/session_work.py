@@ -43,6 +43,8 @@ LINE_MAX = 500
 UPLOADS = "upload"
 """The folder of a workspace that holds what the user attached."""
 SHELL_S = 600
+STOP_S = 2.0
+"""How long a command may take to end after Ctrl-C."""
 MAIN = "main"
 
 
@@ -71,15 +73,13 @@ class SessionWork:
             session_id, _place(owner_id, session_id).names, holder=owner_id
         )
 
-    async def interrupt(self, session_id: str) -> None:
-        """Do what Ctrl-C does in every shell of the session."""
+    async def stop(self, session_id: str) -> None:
+        """End every command of the session, also those that take no Ctrl-C or run in the
+        background; each may clean up for STOP_S."""
         sandbox = self._sandboxes.get(session_id)
-        if sandbox is None:
-            return
-        for shell in sandbox.shells():
+        if sandbox is not None:
             with suppress(SandboxError):
-                if sandbox.view_shell(shell).running:
-                    await sandbox.interrupt_shell(shell)
+                await sandbox.stop_shells(STOP_S)
 
     async def erase(self, owner_id: str, session_id: str) -> None:
         """End the sandbox of a session that is gone, and remove the workspace."""

@@ -192,7 +192,7 @@ class Sessions:
         """End what runs in it, commands in its sandbox included."""
         session = await self.find(caller, session_id)
         await self._runs.stop_conversation(session.id)
-        await self._work.interrupt(session.id)
+        await self._work.stop(session.id)
 
     async def clear_unread(self, caller: Caller, session_id: str) -> None:
         """Count everything in the caller's own session as read."""

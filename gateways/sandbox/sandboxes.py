@@ -148,6 +148,19 @@ class Sandbox:
         if not await shell.gone(END_S):
             await self.end("died")
 
+    async def stop_shells(self, grace_s: float) -> None:
+        """Do what Ctrl-C does in every shell, and kill them all, as kill_shell does: at once those
+        whose command has ended, the others once `grace_s` is over."""
+        self._use()
+        await asyncio.gather(*(self._stop_shell(shell_id, grace_s) for shell_id in self._shells))
+
+    async def _stop_shell(self, shell_id: str, grace_s: float) -> None:
+        shell = self._known(shell_id)
+        await shell.interrupt()
+        await shell.wait(grace_s)
+        if not self.ended:
+            await self.kill_shell(shell_id)
+
     def view_shell(self, shell_id: str) -> ShellResult:
         """The last command of a shell as it is now. Raises NoSuchShell; works after the end."""
         return self._known(shell_id).result()

@@ -99,7 +99,8 @@ class Shell:
         self._asked = 0
         self._ps1 = ""
         self._exit_code: int | None = 0
-        self._number = self._master = self._reports = self._commands = -1
+        self._numbers: list[int] = []
+        self._master = self._reports = self._commands = -1
         self.alive = False
 
     @property
@@ -117,9 +118,10 @@ class Shell:
         given = (theirs_in, theirs_out, rc)
         self._told, self._asked, self._exit_code, self.alive = -1, 0, None, True
         try:
-            self._number, master = await self._channel.start(
+            number, master = await self._channel.start(
                 argv, WORKSPACE, {}, given, terminal=True, ended=self._ended
             )
+            self._numbers.append(number)
         except BaseException:
             self._ended(-9)
             raise
@@ -183,10 +185,11 @@ class Shell:
             await self._write(self._master, _INTERRUPT, 1.0)
 
     def kill(self) -> None:
-        """End bash and everything that was started in it, what left its session included. Its
-        records stay."""
-        if self._number >= 0:
-            self._channel.kill(self._number)
+        """End bash and everything that was started in it, what left its session included, and what
+        an earlier bash of this shell left behind. Its records stay."""
+        for number in self._numbers:
+            self._channel.kill(number)
+        self._numbers.clear()
 
     async def gone(self, timeout_s: float) -> bool:
         """Whether bash itself has ended within the time."""

@@ -1,6 +1,7 @@
 """Shells: what stays, what is recorded, what can be done to a program that runs."""
 
 import asyncio
+import shlex
 
 import pytest
 
@@ -143,6 +144,30 @@ async def test_killing_a_shell_keeps_its_records(sandbox: Sandbox) -> None:
     assert sandbox.view_shell("a").exit_code == 137
     assert (await sandbox.shell("a", "echo again")).output == "again\n"
     assert [record.output for record in sandbox.records("a")] == ["on\n", "again\n"]
+
+
+async def test_stopping_ends_whatever_runs_in_shells(sandbox: Sandbox) -> None:
+    """What takes no Ctrl-C, what runs in the background, and what an earlier bash left behind."""
+    await sandbox.shell("old", "(setsid sleep 1111 &); exit")
+    await sandbox.shell("old", "word=kept")
+    await sandbox.shell("jobs", "sleep 1112 & nohup sleep 1113 >/dev/null 2>&1 &")
+    await sandbox.shell("deaf", "trap '' INT; sleep 1114; sleep 1115", timeout_s=0)
+    await _until_foreground(sandbox, "sleep")
+    all_run = "until [ $(pgrep -c sleep) = 4 ]; do :; done"
+    assert await (await sandbox.run(["timeout", "20", "sh", "-c", all_run])).wait() == 0
+    await sandbox.stop_shells(0.2)
+    assert await (await sandbox.run(["pgrep", "sleep"])).wait() == 1
+    assert sandbox.view_shell("deaf").exit_code == 137
+    assert [record.command for record in sandbox.records("old")][1:] == ["word=kept"]
+    assert (await sandbox.shell("old", 'echo "<$word>"')).output == "<>\n"
+
+
+async def test_a_stopped_command_may_clean_up(sandbox: Sandbox) -> None:
+    cleans = "trap 'sleep 0.2; echo clean > left' INT; while :; do sleep 60 || break; done"
+    await sandbox.shell("a", f"bash -c {shlex.quote(cleans)}", timeout_s=0)
+    await _until_foreground(sandbox, "sleep")
+    await sandbox.stop_shells(60.0)
+    assert (sandbox.workspace / "left").read_text() == "clean\n"
 
 
 async def test_programs_see_a_terminal(sandbox: Sandbox) -> None:

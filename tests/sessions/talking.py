@@ -132,6 +132,16 @@ class Account:
             assert answer.status_code == 200, await answer.aread()
             yield Events(answer)
 
+    async def content(self, session: str, path: str) -> str:
+        """What a file of the session's workspace holds, once it is there."""
+        route = f"/sandbox/api/sessions/{session}/file"
+        async with asyncio.timeout(SOON_S):
+            while True:
+                answer = await self.client.post(route, json={"filepath": path})
+                if answer.status_code == 200 and (held := answer.json()["data"]["content"]):
+                    return str(held)
+                await asyncio.sleep(0.05)
+
     async def eventually(self, session: str, **fields: Any) -> dict[str, Any]:
         """The session's row in the list once it has these fields."""
         row: dict[str, Any] = {}

@@ -1,6 +1,7 @@
 """What a session's agent does in its sandbox, and what of it can be read from outside."""
 
 import asyncio
+from typing import Any
 
 from tests.sessions.talking import SOON_S, Place, plan, said, script
 
@@ -9,6 +10,15 @@ HOME = "/home/ubuntu/workspace"
 
 def call(tool: str, **args: object) -> dict[str, object]:
     return {"call": tool, "args": args}
+
+
+def outputs(told: list[tuple[str, dict[str, Any]]]) -> list[str]:
+    """What each command of a chat wrote."""
+    return [
+        data["content"]["console"][0]["output"]
+        for name, data in told
+        if name == "tool" and data["status"] == "called" and data["name"] == "shell"
+    ]
 
 
 async def test_a_file_from_the_shell_to_the_download(here: Place) -> None:
@@ -106,16 +116,37 @@ async def test_stopping_interrupts_what_runs_in_the_sandbox(here: Place) -> None
     waits = script(call("shell_execute", command="sleep 600; echo over", timeout_s=600))
     async with ann.chatting(session, waits) as events:
         await events.until("tool", status="calling")
+        path, body = f"{base}/shell", {"session_id": "main"}
         async with asyncio.timeout(SOON_S):
-            path, body = f"{base}/shell", {"session_id": "main"}
             while (await ann.client.post(path, json=body)).is_error:  # noqa: ASYNC110 (over HTTP)
                 await asyncio.sleep(0.05)
         await ann.ask("POST", f"{base}/stop")
         assert (await events.rest())[-1][0] == "done"
-    after = script(call("shell_execute", command="echo free"), {"say": "Done."})
-    told = await ann.chat(session, after)
-    called = next(d for n, d in told if n == "tool" and d["status"] == "called")
-    assert called["content"]["console"][0]["output"] == "free\n"
+    after = script(call("shell_execute", command="pgrep -a sleep; echo free"), {"say": "Done."})
+    assert outputs(await ann.chat(session, after)) == ["free\n"]
+    records = (await ann.ask("POST", path, body))["console_records"]
+    assert records[0]["command"] == "sleep 600; echo over"
+    assert "over" not in records[0]["output"]
+
+
+async def test_stopping_kills_what_takes_no_interrupt(here: Place) -> None:
+    """And what runs in the background; another session's commands go on."""
+    ann = await here.account()
+    session, other = await ann.create(), await ann.create()
+    begins = "sleep 1201 & until pgrep sleep >/dev/null; do :; done; echo on"
+    for each in (session, other):
+        runs = script(call("shell_execute", command=begins))
+        assert outputs(await ann.chat(each, runs)) == ["on\n"]
+    deaf = "trap '' INT; echo deaf > ready; sleep 1202; sleep 1203"
+    waits = script(call("shell_execute", command=deaf, shell="deaf", timeout_s=600))
+    async with ann.chatting(session, waits) as events:
+        await events.until("tool", status="calling")
+        await ann.content(session, "ready")
+        await ann.ask("POST", f"/sandbox/api/sessions/{session}/stop")
+        assert (await events.rest())[-1][0] == "done"
+    look = script(call("shell_execute", command="pgrep -a sleep; true"))
+    assert outputs(await ann.chat(session, look)) == [""]
+    assert "sleep 1201" in outputs(await ann.chat(other, look))[0]
 
 
 async def test_sage_deletes_a_session_as_well(here: Place) -> None:
