@@ -7,6 +7,8 @@ import re
 import unicodedata
 
 NAME_MAX = 150
+ENDING_MAX = 11
+BYTES_MAX = 255
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\"<>|:*?%;]')
 
 
@@ -20,8 +22,20 @@ def safe_name(name: str) -> str:
     kept = _UNSAFE.sub("_", kept).strip(". ")
     if len(kept) > NAME_MAX:
         stem, dot, ending = kept.rpartition(".")
-        kept = stem[: NAME_MAX - 12] + dot + ending[:11] if dot and stem else kept[:NAME_MAX]
+        cut = stem[: NAME_MAX - 1 - ENDING_MAX] + dot + ending[:ENDING_MAX]
+        kept = cut if dot and stem else kept[:NAME_MAX]
     return kept.strip(". ") or "file"
+
+
+def numbered(name: str, number: int) -> str:
+    """A file's name beside others of that name: from 2 on with the number before its ending, as in
+    `report (2).csv`; cut to the 255 bytes that a file system takes."""
+    stem, dot, ending = name.rpartition(".")
+    if not stem or len(ending) > ENDING_MAX:
+        stem, dot, ending = name, "", ""
+    tail = (f" ({number})" if number > 1 else "") + dot + ending
+    stem = stem.encode()[: BYTES_MAX - len(tail.encode())].decode(errors="ignore")
+    return f"{stem}{tail}".rstrip(". ")
 
 
 def object_name(name: str) -> str:

@@ -15,6 +15,7 @@ import msgspec
 
 from domain.caller import Caller
 from domain.errors import NotFound, TooLarge, Unusable
+from domain.file_names import numbered
 from domain.files import SESSIONS, UNTOLD, Files
 from domain.ids import uuid7
 from domain.tools import Result, Tool, ToolFailed
@@ -42,6 +43,7 @@ SEARCHED_MAX = 20 * 1024 * 1024
 LINE_MAX = 500
 UPLOADS = "upload"
 """The folder of a workspace that holds what the user attached."""
+SAME_NAME_MAX = 1000
 SHELL_S = 600
 STOP_S = 2.0
 """How long a command may take to end after Ctrl-C."""
@@ -157,6 +159,7 @@ class SessionWork:
         chunks: AsyncIterator[bytes],
         *,
         append: bool = False,
+        fresh: bool = False,
     ) -> None:
         await self.sandbox(owner_id, session_id)
         try:
@@ -165,29 +168,42 @@ class SessionWork:
                 segments(relative(path)),
                 chunks,
                 append=append,
+                fresh=fresh,
                 owner=self._sandboxes.owner(session_id),
             )
+        except FileExistsError:
+            raise
         except (BadPath, NoSuchFile, OSError) as error:
             raise ToolFailed(f"the file cannot be written: {error or path}") from None
 
-    async def attach(
+    async def attachments(
         self, caller: Caller, session: Conversation, file_ids: Sequence[str]
-    ) -> list[tuple[File, str]]:
-        """Put uploaded files into the workspace; each with its path in the sandbox, "" where no
-        sandbox can be had. Raises as Files.find."""
-        found = await self._files.find_all(caller, file_ids)
-        placed: list[tuple[File, str]] = []
-        for file in found:
-            path = f"{UPLOADS}/{file.name}"
-            if any(path == each.removeprefix(f"{WORKSPACE}/") for _, each in placed):
-                path = f"{UPLOADS}/{file.id}-{file.name}"
-            reading = await self._files.read(caller, file.id)
-            try:
-                await self._write(session.owner_id, session.id, path, reading.chunks)
-                placed.append((file, f"{WORKSPACE}/{path}"))
-            except (SandboxUnavailable, ToolFailed):
-                placed.append((file, ""))
-        return placed
+    ) -> "Attachments":
+        """Uploaded files for the workspace, not placed yet. Raises as Files.find."""
+        return Attachments(self, caller, session, await self._files.find_all(caller, file_ids))
+
+    async def attach(self, caller: Caller, session: Conversation, file: File) -> str:
+        """Put an uploaded file into the workspace, under a name that nothing has there; its path in
+        the sandbox, "" where no sandbox can be had."""
+        reading = await self._files.read(caller, file.id)
+        for number in range(1, SAME_NAME_MAX):
+            path = f"{UPLOADS}/{numbered(file.name, number)}"
+            with suppress(FileExistsError):
+                try:
+                    await self._write(
+                        session.owner_id, session.id, path, reading.chunks, fresh=True
+                    )
+                except (SandboxUnavailable, ToolFailed):
+                    break
+                return f"{WORKSPACE}/{path}"
+        return ""
+
+    async def detach(self, session: Conversation, path: str) -> None:
+        """Take a file out of the workspace again."""
+        with suppress(NoSuchFile, BadPath, OSError):
+            await self._workspaces.delete(
+                _place(session.owner_id, session.id), segments(relative(path))
+            )
 
     # --- shells ---------------------------------------------------------------------------------
 
@@ -275,6 +291,36 @@ class SessionWork:
                 "search",
             ),
         ]
+
+
+class Attachments:
+    """Files that a message brings along: they go into the workspace when they are asked for, once,
+    and come out again where the message was not taken."""
+
+    def __init__(
+        self, work: SessionWork, caller: Caller, session: Conversation, files: Sequence[File]
+    ) -> None:
+        self._work = work
+        self._caller = caller
+        self._session = session
+        self._files = files
+        self._placed: list[dict[str, Any]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._files)
+
+    async def place(self) -> list[dict[str, Any]]:
+        """The files as events describe them, in the workspace."""
+        for file in self._files[len(self._placed) :]:
+            path = await self._work.attach(self._caller, self._session, file)
+            self._placed.append(described(file, path))
+        return list(self._placed)
+
+    async def take_back(self) -> None:
+        """Leave none of them in the workspace."""
+        while self._placed:
+            if path := self._placed.pop()["filepath"]:
+                await self._work.detach(self._session, path)
 
 
 _Shell = Annotated[

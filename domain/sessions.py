@@ -24,7 +24,7 @@ from domain.deeds import deed
 from domain.errors import Forbidden, NotFound, Unavailable, Unusable
 from domain.runs.life import Runs
 from domain.session_feeds import Feed, Feeds
-from domain.session_work import SessionWork, described
+from domain.session_work import Attachments, SessionWork
 from domain.turn.plan import InputMessage, SessionTurn, TurnRequest
 from domain.turn.telling import ENDED, WAITING, stream_of
 from gateways.sandbox.errors import SandboxError
@@ -240,15 +240,30 @@ class Sessions:
             if attends:
                 await self._attend(session.id, until)
             return Chat(session, event_id, attends)
-        placed = await self._work.attach(caller, session, attachments)
-        files = [described(file, path) for file, path in placed]
-        words = said or ""
+        files = await self._work.attachments(caller, session, attachments)
+        try:
+            after = await self._say(caller, session, said or "", files, until, language)
+        except Exception:
+            await files.take_back()
+            raise
+        return Chat(session, event_id or after, attends)
+
+    async def _say(
+        self,
+        caller: Caller,
+        session: Conversation,
+        words: str,
+        files: Attachments,
+        until: float,
+        language: str,
+    ) -> Position:
+        """Answer the run that waits, else begin one; the position before what comes of it."""
         answered = await self._runs.answer(
-            caller, session, words, attachments=files, attended_until=until
+            caller, session, words, attach=files.place, attended_until=until
         )
         if answered is not None:
             run, seq = answered
-            return Chat(session, event_id or Position(run.id, seq - 1), attends)
+            return Position(run.id, seq - 1)
         setting = await self._setting(session.owner_id)
         request = TurnRequest(
             messages=[InputMessage(role="user", content=words)],
@@ -263,15 +278,15 @@ class Sessions:
             interrupts=True,
             user_id=session.owner_id,
             session=SessionTurn(
-                attachments=files,
                 untitled=not session.title,
                 max_retries=setting.max_retries,
                 max_search_results=setting.max_search_results,
                 offered=setting.offered,
             ),
+            attach=files.place if files else None,
             attended_until=until,
         )
-        return Chat(session, event_id or Position(started.run.id, -1), attends)
+        return Position(started.run.id, -1)
 
     async def chat_of_run(self, caller: Caller, run_id: str) -> Chat | None:
         """The chat that began a run, again from its beginning; None once it is gone."""

@@ -185,13 +185,16 @@ class WorkspaceFiles:
         chunks: AsyncIterator[bytes],
         *,
         append: bool = False,
+        fresh: bool = False,
         owner: int | None = None,
         executable: bool = False,
     ) -> None:
         """Write a file in a workspace that is there, and the directories that lead to it; as
-        `owner` (uid and gid) where one is given. Raises BadPath, NoSuchFile."""
+        `owner` (uid and gid) where one is given. Raises BadPath, NoSuchFile; where it has to be
+        `fresh`, FileExistsError if anything has its name, with no chunk taken."""
         mode = 0o755 if executable else 0o644
-        file = await asyncio.to_thread(self._create, place, path, append, owner, mode)
+        how = _WRITTEN | (os.O_EXCL if fresh else 0)
+        file = await asyncio.to_thread(self._create, place, path, how, append, owner, mode)
         try:
             async for chunk in chunks:
                 await asyncio.to_thread(file.write, chunk)
@@ -249,7 +252,13 @@ class WorkspaceFiles:
             return Reading(file, told.st_size)
 
     def _create(
-        self, place: Place, path: tuple[str, ...], append: bool, owner: int | None, mode: int
+        self,
+        place: Place,
+        path: tuple[str, ...],
+        how: int,
+        append: bool,
+        owner: int | None,
+        mode: int,
     ) -> BinaryIO:
         names = place.names
         for name in path[:-1]:
@@ -261,7 +270,7 @@ class WorkspaceFiles:
         with self._directory(names) as parent:
             with _missing():
                 try:
-                    descriptor = os.open(path[-1], _WRITTEN, mode, dir_fd=parent)
+                    descriptor = os.open(path[-1], how, mode, dir_fd=parent)
                 except IsADirectoryError:
                     raise NoSuchFile from None
             file = os.fdopen(descriptor, "wb", buffering=0)

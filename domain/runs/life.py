@@ -11,7 +11,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -46,6 +46,9 @@ BACKLOG = 4
 """An account may have this many times as many live runs as are carried out at once."""
 SHOWN_INTERRUPTED_S = 600.0
 """How long an interrupted session stays in the list of active sessions."""
+
+Attach = Callable[[], Awaitable[list[dict[str, Any]]]]
+"""Places files, as a run's plan keeps them (SessionTurn)."""
 
 
 class RunPolicy(msgspec.Struct, frozen=True):
@@ -125,6 +128,7 @@ class Runs:
         interrupts: bool = False,
         user_id: str | None = None,
         session: SessionTurn | None = None,
+        attach: Attach | None = None,
         attended_until: float = 0.0,
     ) -> Started:
         """Begin a run on the session; returns once it is durable and its workflow is on its way.
@@ -133,7 +137,9 @@ class Runs:
         without tools and without memory.
 
         With a `session` the run is planned, and the conversation has to be there already
-        (NotFound("session.not_found")); its owner reads along until `attended_until`.
+        (NotFound("session.not_found")); its owner reads along until `attended_until`. `attach`
+        puts files beside what is said, which then need not be anything, and is called once all
+        else that may be refused has been looked at.
 
         `user_id` is the account that the run is for where it is not the caller (administrators
         only). `interrupts` ends a run that is under way in the session; otherwise
@@ -146,16 +152,19 @@ class Runs:
         if caller.via == "none":
             # Strangers share one account: none goes on with, or is told of, another's session.
             request = msgspec.structs.replace(request, session_id=None, memory_type="none")
-        messages = _checked(request.messages)
+        messages = _checked(request.messages, wordless=attach is not None)
         plan = await self._planner.plan(caller, request, language, messages)
         if session is not None:
             # The cap bounds what requests ask for; a session's rounds are the administrators'.
             rounds = request.max_loop_count or plan.max_loop_count
+            if attach is not None:
+                session = msgspec.structs.replace(session, attachments=await attach())
             plan = msgspec.structs.replace(plan, session=session, max_loop_count=rounds)
         run_id = uuid7()
-        attached = {"attachments": session.attachments} if session else None
-        fresh = [_kept(message, run_id, attached) for message in messages]
+        attached = session.attachments if session else []
+        fresh = [_kept(message, run_id, {"attachments": attached}) for message in messages]
         said = next((text_of(m.content) for m in reversed(messages) if m.role == "user"), "")
+        title = title_of(said) or title_of(", ".join(file["filename"] for file in attached))
         tell_run(run_id)
 
         def unit() -> Unit[Started]:
@@ -164,7 +173,7 @@ class Runs:
                 request.session_id,
                 agent_id=request.agent_id,
                 agent_name=plan.own_name or None,
-                title=title_of(said),
+                title=title,
             )
             if session is not None:
                 yield from self._attend(conversation, request.session_id, attended_until)
@@ -208,7 +217,6 @@ class Runs:
             )
             yield from self._log.append(f"user:{caller.user_id}", [changed(run_id, "queued")])
             if session is not None and session.untitled:
-                title = title_of(said)
                 yield from self._parts.conversations.rename(conversation.id, title)
                 yield from self._log.append(stream_of(run_id), [event(Titled(title))])
             return Started(run, conversation)
@@ -226,15 +234,15 @@ class Runs:
         conversation: Conversation,
         said: str,
         *,
-        attachments: list[dict[str, Any]],
+        attach: Attach,
         attended_until: float = 0.0,
     ) -> tuple[Run, int] | None:
-        """Let the conversation's run that waits go on with what its user says. Returns the run
-        and the record of its stream that tells of the answer; None where no run waits."""
+        """Let the conversation's run that waits go on with what its user says and attaches. Returns
+        the run and the record of its stream that tells of the answer; None where no run waits."""
         waiting = await self._store.latest(conversation.id)
         if waiting is None or waiting.state != "waiting":
             return None
-        run_id, message_id = waiting.id, uuid7()
+        run_id, message_id, attachments = waiting.id, uuid7(), await attach()
         message = InputMessage(role="user", content=said, message_id=message_id)
         fresh = [_kept(message, run_id, {"attachments": attachments})]
         told = [event(Answered(message_id, said, attachments))]
@@ -477,11 +485,11 @@ def _acting(caller: Caller, user_id: str | None) -> Caller:
     return Caller(user_id=user_id, role="operator", session_id=caller.session_id, via=caller.via)
 
 
-def _checked(given: list[InputMessage]) -> list[InputMessage]:
-    """The messages with ids. Raises Unusable."""
+def _checked(given: list[InputMessage], *, wordless: bool = False) -> list[InputMessage]:
+    """The messages with ids; `wordless`, they may say nothing. Raises Unusable."""
     if not given:
         raise Unusable("chat.empty")
-    if not any(
+    if not wordless and not any(
         message.role == "user" and (text_of(message.content).strip() or image_urls(message.content))
         for message in given
     ):

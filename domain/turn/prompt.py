@@ -120,7 +120,7 @@ def conversation_messages(
             asked = _add_assistant(shown, message)
         elif message.role == "user" and asked:
             shown.append(
-                (message, {"role": "tool", "tool_call_id": asked, "content": message.text or ""})
+                (message, {"role": "tool", "tool_call_id": asked, "content": _words(message)})
             )
             asked = ""
         else:
@@ -190,7 +190,7 @@ def _question(ask: str, question: str) -> dict[str, Any]:
 
 def _content(message: Message, images: bool) -> Any:
     if message.content is None:
-        return message.text or ""
+        return _words(message)
     if images:
         return message.content
     texts = [
@@ -198,6 +198,14 @@ def _content(message: Message, images: bool) -> Any:
         for part in message.content
     ]
     return "\n".join(texts)
+
+
+def _words(message: Message) -> str:
+    """What a message says; one that only brings files along names them."""
+    if message.text:
+        return message.text
+    files = (message.details or {}).get("attachments") or ()
+    return f"[attached: {', '.join(file['filename'] for file in files)}]" if files else ""
 
 
 def _turns(messages: Sequence[PromptMessage]) -> list[list[PromptMessage]]:

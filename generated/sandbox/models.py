@@ -56,8 +56,9 @@ class BodyTooLargeError(Struct, kw_only=True):
 
 class ChatRequest(Struct, kw_only=True):
     """
-    With `message` it is said to the agent; without it the stream goes on behind `event_id`, or shows
-    the session from its beginning. null is not given.
+    With `message` it is said to the agent, with `attachments` too, or alone, they are given to it;
+    without either the stream goes on behind `event_id`, or shows the session from its beginning.
+    null is not given.
 
     """
 

@@ -9,6 +9,7 @@ import pytest
 
 from domain.caller import Caller
 from domain.errors import NotFound
+from domain.file_names import numbered
 from domain.files import Files, image_type
 from domain.quota import Quota
 from domain.turn.images import loader
@@ -144,3 +145,21 @@ async def test_a_model_sees_files_of_ours(files: Files) -> None:
         with pytest.raises(OutboundError):
             await load("ann", refused)
     await outbound.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "made"),
+    [
+        ("report.csv", 1, "report.csv"),
+        ("report.csv", 2, "report (2).csv"),
+        ("archive.tar.gz", 3, "archive.tar (3).gz"),
+        ("Makefile", 2, "Makefile (2)"),
+        ("said.and then some more", 2, "said.and then some more (2)"),
+        ("報" * 100 + ".txt", 1, "報" * 83 + ".txt"),
+        ("報" * 100 + ".txt", 12, "報" * 82 + " (12).txt"),
+        ("é" * 150, 1, "é" * 127),
+    ],
+)
+def test_a_name_beside_others(name: str, number: int, made: str) -> None:
+    assert numbered(name, number) == made
+    assert len(made.encode()) <= 255

@@ -1,9 +1,9 @@
 """What a session's agent does in its sandbox, and what of it can be read from outside."""
 
-import asyncio
+from pathlib import Path
 from typing import Any
 
-from tests.sessions.talking import SOON_S, Place, plan, said, script
+from tests.sessions.talking import Account, Place, plan, said, script, served
 
 HOME = "/home/ubuntu/workspace"
 
@@ -109,23 +109,84 @@ async def test_an_attachment_lies_in_the_sandbox(here: Place) -> None:
     assert called["content"]["console"][0]["output"] == "of ann"
 
 
+async def upload(ann: Account, name: str, content: bytes) -> str:
+    kept = await ann.client.post("/sandbox/api/files", files={"file": (name, content)})
+    made: str = kept.json()["data"]["id"]
+    return made
+
+
+async def test_an_attachment_takes_a_free_name(here: Place) -> None:
+    """Neither one that came before it nor what the agent wrote is lost."""
+    ann = await here.account()
+    session = await ann.create()
+    own = "mkdir upload; cd upload; echo -n own > 'report (2).csv'; ln -s /no 'report (3).csv'"
+    await ann.chat(session, script(call("shell_execute", command=own)))
+    files = [await upload(ann, "report.csv", content) for content in (b"1", b"2", b"3")]
+    told = await ann.chat(session, "one", attachments=files[:1])
+    told += await ann.chat(session, "two more", attachments=files[1:])
+    paths = [
+        file["filepath"] for name, data in told if name == "message" for file in data["attachments"]
+    ]
+    names = ("report.csv", "report (4).csv", "report (5).csv")
+    assert paths == [f"{HOME}/upload/{name}" for name in names]
+    for path, content in zip([*paths, "upload/report (2).csv"], [*"123", "own"], strict=True):
+        assert await ann.content(session, path) == content
+
+
+async def test_an_attachment_needs_no_words(here: Place) -> None:
+    ann = await here.account()
+    session = await ann.create()
+    file = await upload(ann, "figures.csv", b"1")
+    told = await ann.chat(session, attachments=[file])
+    assert told[0][1]["message"] == ""
+    assert [each["filename"] for each in told[0][1]["attachments"]] == ["figures.csv"]
+    assert said(told) == ["[attached: figures.csv]"], "what a model is told of it, echoed"
+    assert told[-1][0] == "done"
+    assert (await ann.detail(session))["title"] == "figures.csv"
+    asked = await ann.chat(session, script({"ask": "Which?"}, {"say": "Thank you."}))
+    assert asked[-1][0] == "wait"
+    told = await ann.chat(session, " ", attachments=[file])
+    assert said(told) == ["Thank you."]
+    assert told[0][1]["attachments"][0]["filepath"] == f"{HOME}/upload/figures (2).csv"
+    blank = await ann.client.post(f"/sandbox/api/sessions/{session}/chat", json={"message": " "})
+    assert blank.status_code == 400
+
+
+async def test_a_message_that_is_refused_attaches_nothing(dialect: str, tmp_path: Path) -> None:
+    with served(tmp_path / "data", dialect, {"RUNS_PER_USER": "1"}) as server:
+        here = Place(server)
+        ann = await here.account()
+        session, file = await ann.create(), await upload(ann, "a.txt", b"of ann")
+        busy = [await ann.create() for _ in range(4)]
+        for each in busy:
+            async with ann.chatting(each, script({"tokens": 50_000, "every_ms": 10})) as events:
+                await events.next()
+        base = f"/sandbox/api/sessions/{session}"
+        body = {"message": "read it", "attachments": [file]}
+        assert (await ann.client.post(f"{base}/chat", json=body)).status_code == 429
+        assert (await ann.ask("GET", f"{base}/files"))["files"] == []
+        for each in busy:
+            await ann.ask("POST", f"/sandbox/api/sessions/{each}/stop")
+        told = await ann.chat(session, "read it", attachments=[file])
+        assert told[0][1]["attachments"][0]["filepath"] == f"{HOME}/upload/a.txt"
+        await here.close()
+
+
 async def test_stopping_interrupts_what_runs_in_the_sandbox(here: Place) -> None:
     ann = await here.account()
     session = await ann.create()
     base = f"/sandbox/api/sessions/{session}"
-    waits = script(call("shell_execute", command="sleep 600; echo over", timeout_s=600))
+    command = "echo on > begun; sleep 600; echo over"
+    waits = script(call("shell_execute", command=command, timeout_s=600))
     async with ann.chatting(session, waits) as events:
         await events.until("tool", status="calling")
-        path, body = f"{base}/shell", {"session_id": "main"}
-        async with asyncio.timeout(SOON_S):
-            while (await ann.client.post(path, json=body)).is_error:  # noqa: ASYNC110 (over HTTP)
-                await asyncio.sleep(0.05)
+        await ann.content(session, "begun")
         await ann.ask("POST", f"{base}/stop")
         assert (await events.rest())[-1][0] == "done"
     after = script(call("shell_execute", command="pgrep -a sleep; echo free"), {"say": "Done."})
     assert outputs(await ann.chat(session, after)) == ["free\n"]
-    records = (await ann.ask("POST", path, body))["console_records"]
-    assert records[0]["command"] == "sleep 600; echo over"
+    records = (await ann.ask("POST", f"{base}/shell", {"session_id": "main"}))["console_records"]
+    assert records[0]["command"] == command
     assert "over" not in records[0]["output"]
 
 

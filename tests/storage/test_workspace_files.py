@@ -253,6 +253,8 @@ async def pieces(*given: bytes) -> AsyncIterator[bytes]:
 async def test_what_is_written_is_read(files: WorkspaceFiles, here: Path) -> None:
     await files.write(PLACE, ("new", "deep", "a.txt"), pieces(b"one ", b"two"))
     assert (here / "new" / "deep" / "a.txt").read_bytes() == b"one two"
+    with pytest.raises(FileExistsError):
+        await files.write(PLACE, ("new", "deep", "a.txt"), pieces(b"?"), fresh=True)
     await files.write(PLACE, ("new", "deep", "a.txt"), pieces(b"!"), append=True)
     assert (here / "new" / "deep" / "a.txt").read_bytes() == b"one two!"
     await files.write(PLACE, ("new", "deep", "a.txt"), pieces(b"less"))
