@@ -388,6 +388,18 @@ def _latest(row: Conversation, added: Sequence[NewMessage], now: float) -> dict[
     }
 
 
+def keepable(text: str) -> str:
+    """Text without NUL, which models and tools write and no text of PostgreSQL holds; in JSON,
+    which is kept as text, it is an escape like others."""
+    return text.replace("\0", "\ufffd")
+
+
+def _keepable(message: NewMessage) -> NewMessage:
+    if message.text is None or "\0" not in message.text:
+        return message
+    return msgspec.structs.replace(message, text=keepable(message.text))
+
+
 IDS = Statement(
     select(conversations.c.id)
     .where(conversations.c.owner_id == bindparam("owner"))
@@ -569,10 +581,11 @@ class ConversationStore:
 
         A message id is unique in its conversation. One that comes again and says the same is the
         same message, kept once and where it was; one that says something else raises
-        MessageClash, and nothing of the unit is kept.
+        MessageClash, and nothing of the unit is kept. A NUL is kept as U+FFFD (`keepable`).
         """
         if not fresh:
             return []
+        fresh = [_keepable(message) for message in fresh]
         locked = yield LOCK(conversation_id=conversation_id)
         if not locked:
             raise NoSuchRow("conversation")
@@ -632,8 +645,8 @@ class ConversationStore:
             raise NoSuchRow("conversation")
 
     def rename(self, conversation_id: str, title: str) -> Unit[Conversation]:
-        """Give it a title. Its place in a list by date stays."""
-        rows = yield RENAME(conversation_id=conversation_id, title=title)
+        """Give it a title. Its place in a list by date stays. A NUL is kept as U+FFFD."""
+        rows = yield RENAME(conversation_id=conversation_id, title=keepable(title))
         if not rows:
             raise NoSuchRow("conversation")
         row: Conversation = rows[0]

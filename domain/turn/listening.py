@@ -20,6 +20,7 @@ from gateways.errors import (
     ModelUnreachable,
 )
 from gateways.models import model as models
+from storage.conversations import keepable
 
 Purpose = Literal["think", "plan", "model", "summary", "suggest"]
 """What a model is called for: its thoughts, a plan, the next step, a summary, suggestions."""
@@ -34,6 +35,8 @@ ANSWER_MAX = 2 * 1024 * 1024
 ANSWER_S = 1800.0
 """Seconds that one answer may take. A model's own timeout bounds its silence alone, and one that
 says a word a minute would hold a run for ever."""
+ID_MAX, NAME_MAX = 128, 256
+"""Characters of a tool call's id and of its tool's name."""
 
 KINDS: dict[Purpose, TextKind] = {"think": "thinking", "summary": "summary"}
 REASONS: dict[type[ModelError], str] = {
@@ -102,7 +105,7 @@ async def listen(
                             await drain()
                     case models.ToolCall():
                         if purpose in SPEAKING and len(said.calls) < CALLS_MAX:
-                            said.calls = [*said.calls, delta]
+                            said.calls = [*said.calls, _named(delta)]
                     case models.Ask(question=question):
                         if purpose in SPEAKING and opening != "{":
                             said.ask = delta
@@ -117,3 +120,9 @@ async def listen(
     finally:
         said.text = "".join(pieces)
         said.reasoning = "".join(reasons)
+
+
+def _named(call: models.ToolCall) -> models.ToolCall:
+    """A call whose id and name can be kept, whatever a model makes up."""
+    id_, name = keepable(call.id), keepable(call.name)[:NAME_MAX]
+    return models.ToolCall(id_ if len(id_) <= ID_MAX else uuid7(), name, call.arguments)

@@ -29,6 +29,19 @@ async def test_a_plain_chat(here: Place) -> None:
     assert len({data["event_id"] for _, data in told}) == len(told)
 
 
+async def test_a_nul_ends_nothing(here: Place) -> None:
+    """From a model, in a title, as a tool's name or as what a tool gives."""
+    ann = await here.account()
+    session = await ann.create()
+    printed = {"call": "shell_execute", "args": {"command": r"printf 'a\0b'"}}
+    step = script(printed, {"call": "no\0tool"}, {"say": "c\0d"})
+    told = await ann.chat(session, script(plan(step, title="e\0f", message="g\0h")))
+    assert [data["status"] for name, data in told if name == "tool"] == ["calling", "called"] * 2
+    assert told[-1][0] == "done"
+    assert said(await ann.chat(session, "and on")) == ["and on"]
+    assert (await ann.detail(session))["title"] == "e\ufffdf"
+
+
 async def test_the_framing(here: Place) -> None:
     ann = await here.account()
     session = await ann.create()

@@ -532,3 +532,15 @@ async def test_the_list_of_sessions_reads_indexes(data: Path) -> None:
     assert "ix_conversations_owner_updated" in told
     assert "TEMP B-TREE" not in told
     assert "SCAN" not in told
+
+
+async def test_a_nul_is_kept_as_a_replacement(database: Database, store: ConversationStore) -> None:
+    made = await make(database, store, "ann", "s")
+    details = {"question": "a\0b"}
+    for times in (1, 0):
+        fresh = said("assistant", "a\0b", "once", tool_call_id="c", details=details)
+        assert len(await add(database, store, made.id, fresh)) == times
+    (kept,) = await store.messages(made.id)
+    assert (kept.text, kept.details) == ("a\ufffdb", details)
+    titled = await database.write(lambda: store.rename(made.id, "c\0d"))
+    assert (titled.title, titled.latest_message) == ("c\ufffdd", "a\ufffdb")
