@@ -1,6 +1,7 @@
 """How a run ends when it does not come to its end by itself: interrupted, failed, given up."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -9,10 +10,12 @@ from domain.turn import planned
 from domain.turn.plan import without_secrets
 from domain.turn.telling import (
     DECODERS,
+    Called,
     Delegated,
     Ended,
     Failed,
     Noted,
+    Returned,
     Telling,
     Text,
     TextKind,
@@ -34,13 +37,46 @@ MESSAGE_TYPES = {
     "summary": "stage_summary",
 }
 """How a kind of text is kept as a message (sage's type, which is the one that is stored)."""
+CUT_OFF = "The call was cut off: the run ended before there was a result."
+
+
+class Course:
+    """What a run's events leave open, read in their order: texts by message and kind, results of
+    tools, and calls that have none. Ids of calls may come again; each result is its latest's."""
+
+    def __init__(self) -> None:
+        self.texts: dict[tuple[str, str], list[str]] = {}
+        self.tellers: dict[str, Delegated | None] = {}
+        self.results: list[Returned] = []
+        self._open: dict[tuple[str, str], Returned] = {}
+
+    def take(self, type_: str, payload: bytes) -> None:
+        if type_ not in ("text", "tool.called", "tool.returned"):
+            return
+        match DECODERS[type_].decode(payload):
+            case Text() as told:
+                self.texts.setdefault((told.message_id, told.kind), []).append(told.text)
+                self.tellers[told.message_id] = told.by
+            case Called() as told:
+                boxes = told.toolboxes or [""] * len(told.tool_calls)
+                for call, box in zip(told.tool_calls, boxes, strict=True):
+                    self._open[_key(told.by, call["id"])] = _cut_off(call, box, told.by)
+            case Returned() as told:
+                self.results.append(told)
+                self._open.pop(_key(told.by, told.tool_call_id), None)
+
+    @property
+    def cut_off(self) -> list[Returned]:
+        """What is told of calls that nothing has come of."""
+        return list(self._open.values())
 
 
 class Endings:
     """Units that end a run from outside its turn, whoever carries it out.
 
     The run's row is closed and its attempt fenced off, what was streamed of unfinished messages is
-    kept as messages, and the last events are logged, all in one transaction. Locks are taken in
+    kept as messages, calls of tools that are cut off are told as failed, and the last events are
+    logged, all in one transaction. Locks are taken in
     one order: the conversation, its run, the account's stream, the run's stream.
     """
 
@@ -72,7 +108,10 @@ class Endings:
         yield from self._log.append(f"user:{run.owner_id}", [changed(run_id, state)])
         stream = stream_of(run_id)
         yield from self._log.hold(stream)
-        unkept = yield from self._unkept(run)
+        course = yield from self._course(run)
+        cut_off = course.cut_off
+        unkept = yield from self._unkept(run, course)
+        unkept += [result_of(run, each) for each in cut_off]
         yield from self._conversations.add_messages(run.conversation_id, unkept)
         yield from self._runs.end_open_calls(run_id)
         shown = yield LAST_LINE(stream=stream)
@@ -80,35 +119,73 @@ class Endings:
         if run.tasks and "session" in run.request:
             tasks, told = planned.broken(run.tasks)
             yield from self._runs.set_tasks(run_id, run.attempt, tasks)
-        final = [event(one) for one in (*wholes(unkept), *told, last, Ended(state, reason))]
+        ends = (*cut_off, *wholes(unkept), *told, last, Ended(state, reason))
+        final = [event(one) for one in ends]
         lines = (shown[0][0] if shown else 0) + sum(one.shown for one in final)
         yield from settled(self._runs, run, state, reason, lines)
         yield from self._log.append(stream, final)
         return True
 
-    def _unkept(self, run: Run) -> Unit[list[NewMessage]]:
-        """What was streamed of messages that are not kept yet."""
-        texts: dict[tuple[str, str], list[str]] = {}
-        tellers: dict[str, Delegated | None] = {}
+    def _course(self, run: Run) -> Unit[Course]:
+        course = Course()
         after = 0
         while True:
             records = yield READ(stream=stream_of(run.id), after=after, limit=PAGE)
             for record in records:
-                if record.type == "text":
-                    told: Text = DECODERS["text"].decode(record.payload)
-                    texts.setdefault((told.message_id, told.kind), []).append(told.text)
-                    tellers[told.message_id] = told.by
+                course.take(record.type, record.payload)
             if len(records) < PAGE:
-                break
+                return course
             after = records[-1].seq
+
+    def _unkept(self, run: Run, course: Course) -> Unit[list[NewMessage]]:
+        """What was told of messages that are not kept yet."""
         kept = yield from self._conversations.kept(
-            run.conversation_id, [message_id for message_id, _ in texts]
+            run.conversation_id,
+            [message_id for message_id, _ in course.texts]
+            + [result.message_id for result in course.results],
         )
-        return [
-            unfinished(run, message_id, kind, "".join(pieces), tellers[message_id])
-            for (message_id, kind), pieces in texts.items()
+        results = [result_of(run, one) for one in course.results if one.message_id not in kept]
+        return results + [
+            unfinished(run, message_id, kind, "".join(pieces), course.tellers[message_id])
+            for (message_id, kind), pieces in course.texts.items()
             if message_id not in kept
         ]
+
+
+def _key(by: Delegated | None, call_id: str) -> tuple[str, str]:
+    return by.task_id if by else "", call_id
+
+
+def _cut_off(call: dict[str, Any], toolbox: str, by: Delegated | None) -> Returned:
+    function = call["function"]
+    return Returned(
+        uuid7(),
+        call["id"],
+        function["name"],
+        CUT_OFF,
+        failed=True,
+        toolbox=toolbox,
+        arguments=function["arguments"],
+        by=by,
+    )
+
+
+def result_of(run: Run, told: Returned) -> NewMessage:
+    """The message that holds a tool's result."""
+    by = told.by
+    task = {"task": by.shown()} if by else {}
+    return NewMessage(
+        id=uuid7(),
+        message_id=told.message_id,
+        role="tool",
+        type="tool_call_result",
+        text=told.text,
+        tool_call_id=told.tool_call_id,
+        agent_name=by.agent_name if by else run.request.get("agent_name"),
+        run_id=run.id,
+        task_id=by.task_id if by else None,
+        details={"name": told.name, **task},
+    )
 
 
 def settled(runs: RunStore, run: Run, state: State, reason: str | None, lines: int) -> Unit[None]:

@@ -4,12 +4,10 @@ Messages are kept at the end of a stride. Until then what was streamed of them s
 alone, as do the results of tools that came before those of others in the same stride.
 """
 
-from typing import Any
-
 import msgspec
 
 from domain.conversations import Progress
-from domain.runs.ending import unfinished
+from domain.runs.ending import result_of, unfinished
 from domain.turn.telling import DECODERS, Returned, Text, stream_of
 from storage.conversations import Message, NewMessage
 from storage.events import EventLog
@@ -36,7 +34,8 @@ async def progress(log: EventLog, run: Run) -> Progress:
                     pieces.append(piece)
             elif record.type == "tool.returned":
                 result: Returned = DECODERS["tool.returned"].decode(record.payload)
-                told[(result.message_id, "")] = _result(run, result, record.at)
+                fresh = result_of(run, result)
+                told[(result.message_id, "")] = _as_read(run, fresh, record.at)
         after = records[-1].seq
     said = [one if isinstance(one, Message) else _text(run, one) for one in told.values()]
     return Progress(line, said)
@@ -46,25 +45,6 @@ def _text(run: Run, pieces: list[Text]) -> Message:
     first, whole = pieces[0], "".join(piece.text for piece in pieces)
     fresh = unfinished(run, first.message_id, first.kind, whole, first.by)
     return _as_read(run, fresh, first.at)
-
-
-def _result(run: Run, told: Returned, at: float) -> Message:
-    details: dict[str, Any] = {"name": told.name}
-    if told.by is not None:
-        details["task"] = told.by.shown()
-    fresh = NewMessage(
-        id=told.message_id,
-        message_id=told.message_id,
-        role="tool",
-        type="tool_call_result",
-        text=told.text,
-        tool_call_id=told.tool_call_id,
-        agent_name=told.by.agent_name if told.by else run.request.get("agent_name"),
-        run_id=run.id,
-        task_id=told.by.task_id if told.by else None,
-        details=details,
-    )
-    return _as_read(run, fresh, at)
 
 
 def _as_read(run: Run, fresh: NewMessage, at: float) -> Message:

@@ -1,12 +1,17 @@
 """Runs that are ended from outside, and sessions that are asked twice at once."""
 
 import asyncio
+import json
+from collections.abc import AsyncGenerator
 
 import pytest
 
 from domain.errors import Conflict, Throttled
+from domain.runs.ending import CUT_OFF
 from domain.runs.life import RunPolicy
 from domain.turn import listening
+from gateways.models.model import Delta, Finish, ModelCall, ToolCall
+from tests.gateways.peer import Peer, Request
 from tests.runs.conftest import Here
 from tests.runs.test_turns import Recorder, script
 from tests.runs.world import ADA, BOB, World, text, types
@@ -103,6 +108,57 @@ async def test_a_client_that_leaves_stops_the_run(here: World) -> None:
     here.runs.client_left(run.id)
     assert types(await here.lines(run))[-2:] == ["system", "stream_end"]
     assert (await here.run(run.id)).reason == "client_left"
+
+
+class BothAtOnce(Recorder):
+    """Asks for a page and a sum in one breath, and then says what it is told."""
+
+    url = ""
+
+    async def stream(self, call: ModelCall) -> AsyncGenerator[Delta, None]:
+        if self.calls:
+            async for delta in super().stream(call):
+                yield delta
+            return
+        self.calls.append(call)
+        yield ToolCall("page", "web_fetch", json.dumps({"url": self.url}))
+        yield ToolCall("sum", "calculator", '{"expression": "6 * 7"}')
+        yield Finish("tool_calls")
+
+
+async def test_a_call_that_is_cut_off_has_failed(make: Here) -> None:
+    """For whoever follows, and for the model that reads of it in the next turn."""
+    peer, model = await Peer().start(), BothAtOnce()
+    asked, left = asyncio.Event(), asyncio.Event()
+
+    async def never(request: Request, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await left.wait()
+
+    peer.routes["/slow"], model.url = never, f"{peer.url}/slow"
+    async with make(script=model) as here:
+        run = await here.start("look it up")
+        async with asyncio.timeout(20):
+            await asked.wait()
+            await here.shown(run, 2)
+        await here.runs.interrupt(ADA, "s")
+        lines = await here.lines(run)
+        assert types(lines) == ["tool_call", "tool_call_result", "system", "stream_end"]
+        given = {
+            line["tool_call_id"]: (line["content"], line["metadata"]["failed"])
+            for line in lines
+            if line["type"] == "tool_call_result"
+        }
+        assert given == {"sum": ("42", False), "page": (CUT_OFF, True)}
+        await here.turn("and on")
+        read = {
+            m["tool_call_id"]: m["content"]
+            for m in model.calls[-1].messages[1:]
+            if "tool_call_id" in m
+        }
+        assert read == {"sum": "42", "page": CUT_OFF}
+    left.set()
+    await peer.stop()
 
 
 async def test_a_deleted_conversation_stops_its_run(make: Here) -> None:

@@ -41,6 +41,28 @@ async def test_a_kill_in_a_step(dialect: str, tmp_path: Path) -> None:
             await here.close()
 
 
+async def test_a_kill_in_a_command(dialect: str, tmp_path: Path) -> None:
+    """Nobody waits for the call any more."""
+    with database(dialect) as named:
+        given = {**SETTINGS, **named}
+        with serving(tmp_path / "data", given=given) as server:
+            here = Place(server)
+            ann = await here.account()
+            session = await ann.create()
+            call = {"call": "shell_execute", "args": {"command": "echo on > begun; sleep 600"}}
+            async with ann.chatting(session, script(call)) as events:
+                told = await events.until("tool", status="calling")
+                await ann.content(session, "begun")
+                server.stop(signal.SIGKILL)
+        with serving(tmp_path / "data", given=given) as server:
+            ann.client.base_url = server.url
+            [(name, cut), (last, _)] = await ann.chat(session, event_id=told[-1][1]["event_id"])
+            assert (name, cut["status"], last) == ("tool", "called", "error")
+            assert cut["tool_call_id"] == told[-1][1]["tool_call_id"]
+            assert "cut off" in cut["content"]["error"]
+            await here.close()
+
+
 async def _goes_on(ann: Account, waiting: str) -> None:
     assert (await ann.detail(waiting))["status"] == "waiting"
     more = await ann.chat(waiting, "this one")

@@ -182,7 +182,11 @@ async def test_stopping_interrupts_what_runs_in_the_sandbox(here: Place) -> None
         await events.until("tool", status="calling")
         await ann.content(session, "begun")
         await ann.ask("POST", f"{base}/stop")
-        assert (await events.rest())[-1][0] == "done"
+        *_, (name, cut), (last, _) = await events.rest()
+        assert (name, cut["status"], cut["args"]["command"], last) == (
+            *("tool", "called", command, "done"),
+        )
+        assert "cut off" in cut["content"]["error"]
     after = script(call("shell_execute", command="pgrep -a sleep; echo free"), {"say": "Done."})
     assert outputs(await ann.chat(session, after)) == ["free\n"]
     records = (await ann.ask("POST", f"{base}/shell", {"session_id": "main"}))["console_records"]
