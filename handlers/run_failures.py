@@ -3,6 +3,7 @@
 FAILURES = {
     "fault": ("内部错误", "an internal error"),
     "interrupted_by_restart": ("运行被服务重启中断", "the run was interrupted by a restart"),
+    "loop_limit": ("已达到最大循环次数", "the agent used up its rounds before it was done"),
     "lost": ("运行已丢失", "the run was lost"),
     "model_dropped": ("模型连接中断", "the model's connection broke"),
     "model_failed": ("模型调用失败", "the model call failed"),

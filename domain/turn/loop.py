@@ -234,8 +234,10 @@ class Loop:
     async def _call_model(self, purpose: Purpose) -> Next:
         plan, journal = self._plan, self._journal
         last = purpose == "model" and self._rounds + 1 >= plan.max_loop_count
+        # A session's agent is offered tools to the last: if it asks for them, it is not done.
+        offers = purpose == "model" and (not last or plan.session is not None)
         try:
-            call = await self._model_call(purpose, offers=purpose == "model" and not last)
+            call = await self._model_call(purpose, offers=offers)
         except ModelError as error:
             step = await journal.begin("model", [self._resolved.name])
             return await self._after_failure(purpose, step, Said(), error)
@@ -252,6 +254,9 @@ class Loop:
             usage = said.usage
             counts = (usage.input_tokens, usage.output_tokens, usage.estimated)
             final.append(Tokens(uuid7(), self._resolved.name, *counts, self._by))
+        if last and said.calls and plan.session is not None:
+            fresh = self._voice.unfinished(purpose, said)
+            return await self._fail([(step, "ok", said.usage)], fresh, final, "loop_limit")
         if last and said.calls:
             final.append(Noted(uuid7(), "loop_limit", by=self._by))
             said.calls = []
@@ -372,13 +377,24 @@ class Loop:
         if self._by is not None:
             fresh.append(self._voice.assistant(noted.message_id, "error", detail or reason))
             return await self._commit(finished, fresh, [noted])
-        told: list[Telling] = [*wholes(fresh)]
+        return await self._fail(finished, fresh, [], reason, detail)
+
+    async def _fail(
+        self,
+        finished: Sequence[Finished],
+        fresh: Sequence[NewMessage],
+        told: Sequence[Telling],
+        reason: str,
+        detail: str = "",
+    ) -> Next:
+        """End the run as failed, and with it the step that is under way."""
+        last: list[Telling] = [*told, *wholes(fresh)]
         if self._plan.session is not None:
             tasks, broken = planned.broken(self._journal.tasks)
             self._journal.put_tasks(tasks)
-            told += broken
-        told.append(Failed(uuid7(), reason, detail))
-        await self._journal.commit(finished, fresh, told, ends=True, reason=reason)
+            last += broken
+        last.append(Failed(uuid7(), reason, detail))
+        await self._journal.commit(finished, fresh, last, ends=True, reason=reason)
         return "done"
 
     # --- tools ----------------------------------------------------------------------------------

@@ -1,27 +1,66 @@
 """What administrators set for the agent of sessions binds it."""
 
 from pathlib import Path
+from typing import Any
 
-from tests.sessions.talking import Place, plan, said, script, served
+from tests.sessions.talking import Place, names, plan, said, script, served
 
 CALCULATE = {"call": "calculator", "args": {"expression": "6 * 7"}}
 
 
-async def test_an_agent_has_as_many_rounds_as_are_set(tmp_path: Path) -> None:
-    """Fewer than it wants, and more than MAX_LOOP_CAP lets requests ask for."""
-    with served(tmp_path / "data", "sqlite") as server:
+async def test_an_agent_has_as_many_rounds_as_are_set(dialect: str, tmp_path: Path) -> None:
+    """Fewer than it wants, and more than MAX_LOOP_CAP lets requests ask for. What it could not do
+    has failed."""
+    with served(tmp_path / "data", dialect) as server:
         here = Place(server)
         admin, ann = await here.admin(), await here.account()
         step = script(*[CALCULATE] * 55, {"say": "All 55 are done."})
-        for rounds, calls in ((3, 3), (100, 55)):
+        told = {}
+        for rounds in (3, 56, 57):
             limits = {"max_iterations": rounds, "max_retries": 3, "max_search_results": 10}
             await admin.ask("POST", "/sandbox/api/app-config/agent", limits)
-            told = await ann.chat(await ann.create(), script(plan(step)))
-            called = [data for name, data in told if name == "tool" and data["status"] == "called"]
-            assert len(called) <= calls
-            assert ("All 55 are done." in said(told)) == (rounds > 55)
-            assert told[-1][0] in ("done", "error")
+            session = await ann.create()
+            said_so = script(plan(step, "And this is step two."))
+            told[rounds] = await ann.chat(session, said_so, headers={"accept-language": "en"})
+            assert (await ann.detail(session))["status"] == "completed"
+        # The last round is for the answer.
+        assert [len(results(told[rounds])) for rounds in (3, 56, 57)] == [2, 55, 55]
+        assert [data["content"] for data in results(told[3])] == [{"result": "42"}] * 2
+        assert steps(told[3]) == [("1", "running"), ("1", "failed")]
+        assert (told[3][-1][0], said(told[3])) == ("error", [])
+        assert "rounds" in told[3][-1][1]["error"]
+        assert "done" not in names(told[3])
+        for rounds in (56, 57):
+            assert said(told[rounds]) == [
+                "All 55 are done.",
+                "And this is step two.",
+                "All is done.",
+            ]
+            assert steps(told[rounds])[-1] == ("2", "completed")
+            assert told[rounds][-1][0] == "done"
         await here.close()
+
+
+async def test_tools_without_a_plan_have_their_rounds_too(tmp_path: Path) -> None:
+    with served(tmp_path / "data", "sqlite") as server:
+        here = Place(server)
+        admin, ann = await here.admin(), await here.account()
+        limits = {"max_iterations": 1, "max_retries": 3, "max_search_results": 10}
+        await admin.ask("POST", "/sandbox/api/app-config/agent", limits)
+        told = await ann.chat(await ann.create(), script(CALCULATE, CALCULATE, {"say": "Done."}))
+        assert (told[-1][0], len(results(told)), said(told)) == ("error", 1, [])
+        told = await ann.chat(await ann.create(), "words need no tools")
+        assert (told[-1][0], said(told)) == ("done", ["words need no tools"])
+        await here.close()
+
+
+def results(told: list[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The calls of tools that have come back."""
+    return [data for name, data in told if name == "tool" and data["status"] == "called"]
+
+
+def steps(told: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, str]]:
+    return [(data["id"], data["status"]) for name, data in told if name == "step"]
 
 
 async def test_a_model_without_tools_answers_and_makes_no_plan(tmp_path: Path) -> None:
@@ -30,8 +69,7 @@ async def test_a_model_without_tools_answers_and_makes_no_plan(tmp_path: Path) -
         here = Place(server)
         ann = await here.account()
         told = await ann.chat(await ann.create(), "What is the sun?")
-        names = {name for name, _ in told}
-        assert {"message", "done"} <= names
-        assert not {"plan", "step", "error"} & names
+        assert {"message", "done"} <= set(names(told))
+        assert not {"plan", "step", "error"} & set(names(told))
         assert said(told)[-1].strip()
         await here.close()
