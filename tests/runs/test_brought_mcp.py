@@ -8,6 +8,7 @@ import pytest
 
 from domain.brought_mcp import HEADERS_MAX, SERVERS_MAX
 from domain.errors import Unusable
+from domain.runs.ending import CUT_OFF
 from tests.runs.conftest import Here
 from tests.runs.test_mcp_tools import add, counted, results
 from tests.runs.test_sub_agents import hand, of_tasks
@@ -190,7 +191,7 @@ async def test_a_call_is_not_made_again_after_a_crash(make: Here, server: Runnin
             pass
     async with make() as second:
         lines = await second.lines(run)
-        assert results(lines) == []
+        assert results(lines) == [(CUT_OFF, True)]
         assert (await second.run(run.id)).reason == "interrupted_by_restart"
         assert await counted(second) == before + 1
 

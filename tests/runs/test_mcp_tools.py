@@ -7,6 +7,7 @@ import pytest
 
 from domain.caller import Caller
 from domain.mcp import ServerFields
+from domain.runs.ending import CUT_OFF
 from tests.runs.conftest import Here
 from tests.runs.test_turns import script
 from tests.runs.world import ADA, BOB, World, types
@@ -115,7 +116,7 @@ async def test_interrupting_ends_a_call(here: World, server: Running) -> None:
     await here.shown(run, 2)
     await here.runs.interrupt(ADA, "s")
     lines = await here.lines(run)
-    assert results(lines) == []
+    assert results(lines) == [(CUT_OFF, True)]
     await here.idle()
 
 
@@ -133,6 +134,6 @@ async def test_a_call_is_not_made_again_after_a_crash(make: Here, server: Runnin
             pass
     async with make() as second:
         lines = await second.lines(run)
-        assert results(lines) == []
+        assert results(lines) == [(CUT_OFF, True)]
         assert (await second.run(run.id)).reason == "interrupted_by_restart"
         assert await counted(second) == before + 1
