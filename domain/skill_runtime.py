@@ -170,8 +170,9 @@ class SkillRuntime:
         skill = await self._store.get(skill_id)
         if skill is None:
             raise ToolFailed("the skill is gone")
-        await self._work.sandbox(owner_id, session_id)
-        await self._copy(_place(owner_id, session_id), skill)
+        place = _place(owner_id, session_id)
+        await self._sandboxes.prepare(session_id, place.names)
+        await self._copy(place, skill)
         now = self._clock()
         edition = Edition(
             skill.digest, skill.runtime_type, msgspec.convert(skill.entry, Entry), skill.refs
@@ -185,7 +186,7 @@ class SkillRuntime:
         try:
             await self._database.write(unit)
         except Orphan:  # it was deleted meanwhile, and its workspace before this made it anew
-            await self._sandboxes.erase(session_id, _place(owner_id, session_id).names)
+            await self._sandboxes.erase(session_id, place.names)
             raise ToolFailed("the session is gone") from None
         return row
 

@@ -45,6 +45,8 @@ DISK_S = 1.0
 """Between two looks at a workspace; longer where a look itself takes more than a tenth of it."""
 START_S = 10.0
 END_S = 10.0
+SPARED_S = 2.0
+"""A sandbox that was used so lately is about to be used again."""
 ENDED_KEPT = 200
 DISPLAY = "1280x800"
 _LOG = logging.getLogger(__name__)
@@ -92,12 +94,17 @@ class Sandbox:
     @property
     def idle_s(self) -> float:
         """Seconds since anything ran in it or looked at it."""
+        if self.busy:
+            self.used = time.monotonic()
+        return time.monotonic() - self.used
+
+    @property
+    def busy(self) -> bool:
+        """Whether a command or a program runs in it, or somebody looks at it."""
         self._programs = [each for each in self._programs if each.running]
         self._viewers = [each for each in self._viewers if not each.is_closing()]
         shells = any(shell.busy for shell in self._shells.values())
-        if shells or self._programs or self._viewers:
-            self.used = time.monotonic()
-        return time.monotonic() - self.used
+        return shells or bool(self._programs or self._viewers)
 
     async def finished(self) -> str:
         """Wait for its end; the reason."""
@@ -326,8 +333,8 @@ class Sandbox:
 class Sandboxes:
     """The sandboxes of a process. Workspaces are directories below `root`, which is the server's
     alone. With `connect`, programs that know an HTTP proxy reach by it what it connects them to;
-    nothing else is on a sandbox's network. `most` run at the same time, of one holder
-    `most_held`."""
+    nothing else is on a sandbox's network. `most` run at the same time, of one holder `most_held`:
+    one more ends the one that was idle longest."""
 
     def __init__(
         self,
@@ -373,6 +380,7 @@ class Sandboxes:
                 return sandbox
             if sandbox is not None:
                 await sandbox.end("died")
+            await self._make_room(holder)
             self._refuse_too_many(holder)
             self._starting[holder] += 1
             try:
@@ -396,14 +404,35 @@ class Sandboxes:
         for session_id in ended[:-ENDED_KEPT]:
             del self._open[session_id]
 
+    async def prepare(self, session_id: str, place: Sequence[str] = ()) -> None:
+        """Make the workspace of a session, as `open` does, without a sandbox."""
+        await asyncio.to_thread(self._make, session_id, place)
+
+    async def _make_room(self, holder: str) -> None:
+        """End what the holder does not use, the least recently used first, for one more."""
+        while holder and self._held(holder) >= self._most_held:
+            idle = [
+                each
+                for each in self._open.values()
+                if each.holder == holder and not (each.ended or each.busy)
+                if each.idle_s > SPARED_S
+            ]
+            if not idle:
+                return
+            await min(idle, key=lambda each: each.used).end("idle")
+
+    def _held(self, holder: str) -> int:
+        running = sum(each.holder == holder and not each.ended for each in self._open.values())
+        return running + self._starting[holder]
+
     def _refuse_too_many(self, holder: str) -> None:
-        running = [each.holder for each in self._open.values() if not each.ended]
-        if len(running) + self._starting.total() >= self._most:
+        running = sum(not each.ended for each in self._open.values())
+        if running + self._starting.total() >= self._most:
             raise SandboxUnavailable("too many sandboxes run on this server; try again later")
-        if holder and running.count(holder) + self._starting[holder] >= self._most_held:
+        if holder and self._held(holder) >= self._most_held:
             raise SandboxUnavailable(
-                f"{self._most_held} of your sandboxes run already; delete a session, or wait until"
-                " one has been idle for a while"
+                f"{self._most_held} of your sandboxes are at work already; stop a session, or wait"
+                " until one has done its work"
             )
 
     def get(self, session_id: str) -> Sandbox | None:

@@ -229,7 +229,8 @@ async def test_so_many_run_and_no_more(tmp_path: Path) -> None:
     """Of all holders, and of one; what has ended leaves its place."""
     sandboxes = Sandboxes(tmp_path, most=3, most_held=2)
     try:
-        await asyncio.gather(*(sandboxes.open(name, holder="ann") for name in "ab"))
+        for busy in await asyncio.gather(*(sandboxes.open(name, holder="ann") for name in "ab")):
+            await busy.shell("a", "sleep 60", timeout_s=0)
         with pytest.raises(SandboxUnavailable, match="2 of your sandboxes"):
             await sandboxes.open("c", holder="ann")
         await sandboxes.open("a", holder="ann")
@@ -243,6 +244,44 @@ async def test_so_many_run_and_no_more(tmp_path: Path) -> None:
         assert [type(each).__name__ for each in results] == ["Sandbox", "SandboxUnavailable"]
     finally:
         await sandboxes.close_all()
+
+
+async def test_one_more_ends_the_holders_idlest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else's, and none that works, is looked at or was used a moment ago."""
+    monkeypatch.setattr(sandboxes_module, "SPARED_S", 0.0)
+    sandboxes = Sandboxes(tmp_path, most=9, most_held=3)
+    try:
+        others = await sandboxes.open("others", holder="bob")
+        busy, old, new = [await sandboxes.open(name, holder="ann") for name in ("a", "b", "c")]
+        await busy.shell("a", "sleep 60", timeout_s=0)
+        await old.shell("a", "echo kept > file")
+        await new.shell("a", "true")
+        more = await sandboxes.open("d", holder="ann")
+        assert [each.ended for each in (others, busy, old, new)] == ["", "", "idle", ""]
+        assert _inside(old) == ()
+        for each in (new, more):
+            await each.shell("a", "sleep 60", timeout_s=0)
+        with pytest.raises(SandboxUnavailable, match="3 of your sandboxes"):
+            await sandboxes.open("b", holder="ann")
+        await more.kill_shell("a")
+        again = await sandboxes.open("b", holder="ann")
+        assert (await again.shell("a", "cat file")).output == "kept\n"
+        assert (busy.ended, new.ended, more.ended) == ("", "", "idle")
+        await busy.kill_shell("a")
+        monkeypatch.setattr(sandboxes_module, "SPARED_S", 3600.0)
+        with pytest.raises(SandboxUnavailable):
+            await sandboxes.open("d", holder="ann")
+    finally:
+        await sandboxes.close_all()
+
+
+async def test_a_workspace_needs_no_sandbox(sandboxes: Sandboxes) -> None:
+    await sandboxes.prepare("session", ("sessions", "ann", "session"))
+    assert sandboxes.get("session") is None
+    sandbox = await sandboxes.open("session", ("sessions", "ann", "session"))
+    assert (await sandbox.shell("a", "echo mine > file; cat file")).output == "mine\n"
 
 
 async def test_consoles_of_the_ended_are_kept_for_a_while(

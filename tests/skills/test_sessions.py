@@ -19,6 +19,7 @@ from tests.tools.servers import everything
 
 SKILLS = "/sandbox/api/v2/skills"
 HOME = "/home/ubuntu/workspace/.skills"
+NO_SANDBOX = "The session has no sandbox."
 ASKS = '#!/bin/sh\necho "in $(pwd)" "$@"\n'
 
 Told = list[tuple[str, dict[str, Any]]]
@@ -103,6 +104,23 @@ async def test_a_native_skill_is_read_and_run(shop: Shop, there: Place, admin: A
     listed = (await admin.ask("GET", SKILLS))["skills"]
     assert next(one for one in listed if one["id"] == skill["id"])["last_sync_at"] is not None
     assert (await ann.ask("GET", f"/sandbox/api/sessions/{session}/files")) == {"files": []}
+
+
+async def test_a_skill_is_read_without_a_sandbox(shop: Shop, there: Place, admin: Account) -> None:
+    """None is opened by a chat that runs nothing; the files are there when one is."""
+    skill = await install(admin, shop.roots)
+    ann = await there.account()
+    ann.client.headers["accept-language"] = "en"
+    session = await ann.create()
+    told = await ann.chat(session, script(read(skill["name"])))
+    assert "Softly." in called(told, "skill_read")[0]["content"]["skill_result"]
+    path, body = f"/sandbox/api/sessions/{session}/shell", {"session_id": "main"}
+    assert (await ann.client.post(path, json=body)).json()["msg"] == NO_SANDBOX
+    told = await ann.chat(session, script(run(skill["name"], "why?")))
+    assert called(told)[0]["content"]["skill_result"].startswith(f"in {HOME}/{skill['id']} why?")
+    refused = await ann.client.post(path, json=body)
+    assert refused.status_code == 404
+    assert refused.json()["msg"] != NO_SANDBOX, "one runs, but it has no such shell"
 
 
 async def test_a_session_keeps_its_edition(shop: Shop, there: Place, admin: Account) -> None:
