@@ -33,7 +33,7 @@ class LlmSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How many rounds of model and tools a turn has, how often a step is tried, and how many
+    """How many rounds of model and tools a turn has, how often a plan is asked for, and how many
     results a search gives."""
 
     max_iterations: int = 100

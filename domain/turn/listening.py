@@ -77,8 +77,13 @@ async def listen(
     said.text_id, said.reasoning_id = uuid7(), uuid7()
     push, drain = journal.push, journal.drain
     room = ANSWER_MAX
-    # A plan is JSON, which nobody is shown; words are.
-    opening = "" if purpose == "plan" else " "
+    screen = planned.Screen() if purpose == "plan" else None
+
+    async def tell(text: str, stamp: float) -> None:
+        if text and not quiet:
+            push(event(Text(said.text_id, kind, text, stamp, by)))
+            await drain()
+
     try:
         async with (
             journal.places,
@@ -93,11 +98,7 @@ async def listen(
                 match delta:
                     case models.Text(text=text, stamp=stamp):
                         pieces.append(text)
-                        if not opening and (opening := text.lstrip()[:1]):
-                            text = "".join(pieces)
-                        if not quiet and opening not in ("", "{"):
-                            push(event(Text(said.text_id, kind, text, stamp, by)))
-                            await drain()
+                        await tell(screen.take(text) if screen else text, stamp)
                     case models.Reasoning(text=text, stamp=stamp):
                         reasons.append(text)
                         if not quiet:
@@ -107,14 +108,17 @@ async def listen(
                         if purpose in SPEAKING and len(said.calls) < CALLS_MAX:
                             said.calls = [*said.calls, _named(delta)]
                     case models.Ask(question=question):
-                        if purpose in SPEAKING and opening != "{":
+                        if purpose in SPEAKING and not (screen and screen.holds):
                             said.ask = delta
                             pieces.append(question)
-                            push(event(Text(said.text_id, kind, question, time.time(), by)))
+                            held, screen = screen.rest() if screen else "", None
+                            await tell(held + question, time.time())
                     case models.Usage():
                         said.usage = delta
                     case models.Finish():
                         pass
+            if screen and planned.attempt("".join(pieces)) is None:
+                await tell(screen.rest(), time.time())
     except TimeoutError:
         raise ModelTimeout(f"an answer that took over {ANSWER_S:g} s") from None
     finally:

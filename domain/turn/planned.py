@@ -1,14 +1,16 @@
 """The plan of a session's turn: asked of the model first, then carried out step by step.
 
 The first call of a turn asks for a plan as JSON, unless the model takes no tools: then it answers
-as well as it can. A model that answers in words instead has answered, and one that calls a tool
-goes on without a plan. With a plan each step is put to the model as a message of its own, and is
-done when the model has answered it; the last message closes the turn. What comes next is read off
-the rows, as for every turn.
+as well as it can. The plan may stand in a fence, and behind a few words. A model that answers in
+words alone has answered, and one that calls a tool goes on without a plan. With a plan each step is
+put to the model as a message of its own, and is done when the model has answered it; the last
+message closes the turn. What comes next is read off the rows, as for every turn.
 """
 
 import json
+import re
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, Literal
 
 import msgspec
@@ -58,6 +60,17 @@ ASKED = (
 )
 
 
+OBJECTS_MAX = 20
+"""Objects of an answer that are tried."""
+_FENCE = r"```[A-Za-z]{0,20}\s{0,20}"
+_OBJECT = re.compile(r"\{")
+_FIRST = re.compile(rf"\s*(?:{_FENCE})?\{{")
+_LATER = re.compile(rf'(?:{_FENCE})?\{{\s{{0,20}}"')
+_PERHAPS = re.compile(rf"(?:`{{1,3}}|{_FENCE})?(?:\{{\s{{0,20}})?\Z")
+_PERHAPS_FIRST = re.compile(rf"\A\s*(?:`{{1,3}}|{_FENCE})?\Z|{_PERHAPS.pattern}")
+"""What may still become such a beginning, at the end of a text."""
+
+
 class Step(msgspec.Struct, frozen=True):
     description: str
 
@@ -71,22 +84,85 @@ class Drawn(msgspec.Struct, frozen=True):
     closing: str = ""
 
 
+class Attempt(msgspec.Struct, frozen=True):
+    """An answer that is a plan or tried to be one: the `words` before it, which are shown, and the
+    plan, None where it does not fit."""
+
+    words: str
+    drawn: Drawn | None
+
+
+class Screen:
+    """Lets the words of an answer through as they come, and holds back what may be a plan: JSON,
+    in a fence or not, which nobody is shown."""
+
+    def __init__(self) -> None:
+        self.held = ""
+        self._through = False
+        self._holds = False
+
+    def take(self, text: str) -> str:
+        """The words that can be shown by now, as far as they were not yet."""
+        self.held += text
+        if self._holds:
+            return ""
+        begin = _begin(self.held, first=not self._through)
+        self._holds = begin is not None
+        if begin is None:
+            perhaps = _PERHAPS if self._through else _PERHAPS_FIRST
+            found = perhaps.search(self.held)
+            begin = found.start() if found else len(self.held)
+        words, self.held = self.held[:begin], self.held[begin:]
+        self._through = self._through or bool(words)
+        return words
+
+    @property
+    def holds(self) -> bool:
+        """Whether what is held back begins as a plan does."""
+        return self._holds
+
+    def rest(self) -> str:
+        """What was held back, once it is known to be words."""
+        rest, self.held = self.held, ""
+        return rest
+
+
+def attempt(text: str) -> Attempt | None:
+    """What a whole answer makes of a plan; None where it is an answer in words. One that begins
+    with an object, or writes of steps in one, was meant to be a plan."""
+    words = spoken(text)
+    drawn = read(text)
+    if drawn is None and (words == text or (words.strip() and '"steps"' not in text)):
+        return None
+    return Attempt(words, drawn)
+
+
+def spoken(text: str) -> str:
+    """What `Screen` lets through of an answer as long as it is not known to be words."""
+    return text[: _begin(text, first=True)]
+
+
 def read(text: str) -> Drawn | None:
-    """The plan that an answer begins with; None where it is none."""
-    try:
-        value, _ = json.JSONDecoder().raw_decode(text.lstrip())
-        drawn = msgspec.convert(value, Drawn)
-    except (ValueError, RecursionError):
-        return None
-    steps = [step for step in drawn.steps if step.description.strip()]
-    if len(steps) > STEPS_MAX or not (steps or drawn.message.strip()):
-        return None
-    return msgspec.structs.replace(drawn, steps=steps)
+    """The first plan in an answer; None where there is none."""
+    for found in islice(_OBJECT.finditer(text), OBJECTS_MAX):
+        try:
+            value, _ = json.JSONDecoder().raw_decode(text, found.start())
+            drawn = msgspec.convert(value, Drawn)
+        except (ValueError, RecursionError):
+            continue
+        steps = [step for step in drawn.steps if step.description.strip()]
+        if len(steps) <= STEPS_MAX and (steps or drawn.message.strip()):
+            return msgspec.structs.replace(drawn, steps=steps)
+    return None
 
 
-def begins(text: str) -> bool:
-    """Whether an answer begins as a plan does, which nobody is shown."""
-    return text.lstrip().startswith("{")
+def _begin(text: str, *, first: bool) -> int | None:
+    """Where something begins that may be a plan. With `first` the text is an answer's beginning,
+    and any object is; later it has to look like one of JSON."""
+    if first and _FIRST.match(text):
+        return 0
+    found = _LATER.search(text)
+    return found.start() if found else None
 
 
 def begun(drawn: Drawn) -> list[Task]:

@@ -10,7 +10,15 @@ from domain.tools import Result
 from domain.turn import planned
 from domain.turn.listening import KINDS, Purpose, Said
 from domain.turn.prompt import PLAN, STEP
-from domain.turn.telling import Called, Delegated, Returned, Suggested, Telling, Text
+from domain.turn.telling import (
+    Called,
+    Delegated,
+    Returned,
+    Suggested,
+    Telling,
+    Text,
+    Whole,
+)
 from domain.turn.toolset import Toolset
 from storage.conversations import NewMessage
 
@@ -29,15 +37,14 @@ class Voice:
     def kept(self, purpose: Purpose, said: Said, final: list[Telling]) -> list[NewMessage]:
         """The messages that a model call leaves, and in `final` what is told of them. A plan is
         read into `said`."""
-        fresh = self._kept(purpose, said, final)
         words: list[Telling] = []
-        if said.drawn is not None:
-            told = said.drawn.message.strip()
-            words = [Text(said.text_id, "answer", told, time.time())] if told else []
+        fresh = self._kept(purpose, said, words, final)
         final[:0] = [*words, *wholes(fresh)]
         return fresh
 
-    def _kept(self, purpose: Purpose, said: Said, final: list[Telling]) -> list[NewMessage]:
+    def _kept(
+        self, purpose: Purpose, said: Said, words: list[Telling], final: list[Telling]
+    ) -> list[NewMessage]:
         fresh: list[NewMessage] = []
         if said.reasoning and purpose != "suggest":
             fresh.append(self.assistant(said.reasoning_id, "reasoning_content", said.reasoning))
@@ -46,8 +53,10 @@ class Voice:
             final += [Suggested(uuid7(), question) for question in suggestions]
             fresh.append(self.assistant(said.text_id, "query_suggest", "\n".join(suggestions)))
             return fresh
-        if purpose == "plan" and planned.begins(said.text):
-            return [*fresh, *self._drawn(said)]
+        if purpose == "plan" and said.ask is None:
+            attempt = planned.attempt(said.text)
+            if attempt is not None:
+                return [*fresh, *self._drawn(said, attempt, words)]
         if said.ask is not None:
             details = {"ask": said.ask.id, "question": said.ask.question}
             fresh.append(self.assistant(said.text_id, "assistant_text", said.text, details=details))
@@ -59,14 +68,27 @@ class Voice:
             fresh.append(self.asks([(c.id, c.name, c.arguments) for c in said.calls], final))
         return fresh
 
-    def _drawn(self, said: Said) -> list[NewMessage]:
-        """The messages that a plan leaves, or one that does not fit."""
+    def _drawn(
+        self, said: Said, attempt: planned.Attempt, words: list[Telling]
+    ) -> list[NewMessage]:
+        """The messages that a plan leaves, or one that does not fit, and in `words` what is told of
+        its own; those before it were told as they came."""
         said.calls = []
-        drawn = said.drawn = planned.read(said.text)
+        drawn = said.drawn = attempt.drawn
         details = {"fits": drawn is not None, "closing": drawn.closing if drawn else ""}
+        before = attempt.words if attempt.words.strip() else ""
+        after = drawn.message.strip() if drawn else ""
+        if before and after and not before[-1].isspace():
+            after = f"\n\n{after}"
+        if after:
+            words.append(Text(said.text_id, "answer", after, time.time()))
+        if drawn is None:
+            if before:
+                words.append(Whole(said.text_id, "answer", before))
+            return [self.assistant(said.text_id, PLAN, said.text, details=details)]
         fresh = [self.assistant(uuid7(), PLAN, said.text, details=details)]
-        if drawn is not None and (words := drawn.message.strip()):
-            fresh.append(self.assistant(said.text_id, "assistant_text", words))
+        if text := before + after:
+            fresh.append(self.assistant(said.text_id, "assistant_text", text))
         return fresh
 
     def due(self, text: str) -> NewMessage:
@@ -97,9 +119,10 @@ class Voice:
             fresh.append(
                 self.assistant(said.reasoning_id, "reasoning_content", said.reasoning, details=cut)
             )
-        if said.text and not (purpose == "plan" and planned.begins(said.text)):
+        text = planned.spoken(said.text) if purpose == "plan" else said.text
+        if text.strip():
             type_ = "thinking" if purpose == "think" else "assistant_text"
-            fresh.append(self.assistant(said.text_id, type_, said.text, details=cut))
+            fresh.append(self.assistant(said.text_id, type_, text, details=cut))
         return fresh
 
     def assistant(

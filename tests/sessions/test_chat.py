@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+from pathlib import Path
 
-from tests.sessions.talking import Place, names, plan, said, script
+import pytest
+
+from tests.sessions.talking import Place, names, plan, said, script, served
 
 CALL = {"call": "calculator", "args": {"expression": "6*7"}}
 
@@ -106,6 +109,48 @@ async def test_a_plan_is_made_and_carried_out(here: Place) -> None:
     assert called["tool_call_id"] == calling["tool_call_id"]
     detail = await ann.detail(session)
     assert (detail["title"], detail["status"]) == ("The answer", "completed")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("```json\n", "\n```", "I begin."),
+        ("Sure, here is the plan:\n\n", "", "Sure, here is the plan:\n\nI begin."),
+        ("Sure.\n```\n", "\n```\nShall I?", "Sure.\nI begin."),
+    ],
+)
+async def test_a_plan_among_words_is_not_shown(
+    here: Place, before: str, after: str, message: str
+) -> None:
+    ann = await here.account()
+    session = await ann.create()
+    drawn = json.dumps(plan("first", "second", message="I begin.")["json"])
+    told = await ann.chat(session, script({"say": f"{before}{drawn}{after}"}))
+    assert said(told) == [message, "first", "second", "All is done."]
+    [steps] = [data["steps"] for name, data in told if name == "plan"]
+    assert [step["description"] for step in steps] == ["first", "second"]
+    streams: dict[str, str] = {}
+    for name, data in told:
+        if name == "message" and data["partial"]:
+            streams[data["stream_id"]] = streams.get(data["stream_id"], "") + data["message"]
+    assert list(streams.values()) == said(told)
+
+
+async def test_a_plan_that_does_not_fit_is_asked_for_as_often_as_is_set(
+    dialect: str, tmp_path: Path
+) -> None:
+    """Each time the words before it are told, and then it is done without."""
+    with served(tmp_path / "data", dialect) as server:
+        here = Place(server)
+        admin, ann = await here.admin(), await here.account()
+        for retries in (2, 4):
+            limits = {"max_iterations": 100, "max_retries": retries, "max_search_results": 10}
+            await admin.ask("POST", "/sandbox/api/app-config/agent", limits)
+            broken = 'Sure: {"steps": "none"}'
+            told = await ann.chat(await ann.create(), script({"say": broken}))
+            assert said(told) == [*["Sure: "] * retries, broken]
+            assert told[-1][0] == "done"
+        await here.close()
 
 
 async def test_what_is_no_plan_is_asked_for_again_and_then_done_without(here: Place) -> None:
