@@ -157,9 +157,11 @@ def _called(run: Run, record: Record) -> list[Shown]:
 
 def _returned(run: Run, record: Record) -> list[Shown]:
     told: telling.Returned = _decoded(record)
-    content = {"error": told.text} if told.failed else told.content
-    if content is None:
-        content = _CONTENT.get(told.toolbox, _result)(told.text)
+    shape = _CONTENT.get(told.toolbox, _result)
+    if told.failed:
+        content = {**(_NOTHING.get(told.toolbox) or shape(told.text)), "error": told.text}
+    else:
+        content = shape(told.text) if told.content is None else told.content
     return [
         (
             "tool",
@@ -194,6 +196,13 @@ _CONTENT: dict[str, Callable[[str], Data]] = {
     "skill": lambda text: {"skill_result": text},
 }
 """By toolbox: what is shown of a tool that gave nothing but text."""
+_NOTHING: dict[str, Data] = {
+    "browser": {"screenshot": "", "content": ""},
+    "search": {"results": []},
+    "shell": {"console": []},
+    "file": {"content": ""},
+}
+"""By toolbox: what is shown of a call that failed, where its reason would pass for a result."""
 
 
 def _waiting(run: Run, record: Record) -> list[Shown]:

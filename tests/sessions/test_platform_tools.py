@@ -68,9 +68,44 @@ async def test_servers_agents_and_pages(here: Place, page: str) -> None:
         await ann.ask("POST", prefer, {"enabled": False})
         async with ann.chatting(session, script({"call": name, "args": {"message": "hi"}})) as e:
             refused = await called(e)
-        assert list(refused["content"]) == ["error"]
+        assert list(refused["content"]) == ["result", "error"]
 
     async with ann.chatting(session, script({"call": "web_fetch", "args": {"url": page}})) as e:
         fetched = await called(e)
     assert (fetched["name"], fetched["content"]["screenshot"]) == ("browser", "")
     assert "What the page says." in fetched["content"]["content"]
+
+
+@pytest.mark.parametrize(
+    ("call", "shown"),
+    [
+        (
+            {"call": "web_fetch", "args": {"url": "http://10.0.0.1/"}},
+            {"screenshot": "", "content": ""},
+        ),
+        ({"call": "web_search", "args": {"query": "x"}}, {"results": []}),
+        ({"call": "shell_wait", "args": {"shell": "none"}}, {"console": []}),
+        ({"call": "file_read", "args": {"path": "none"}}, {"content": ""}),
+    ],
+)
+async def test_a_call_that_failed_has_the_shape_of_its_toolbox(
+    here: Place, call: dict[str, Any], shown: dict[str, Any]
+) -> None:
+    ann = await here.account()
+    async with ann.chatting(await ann.create(), script(call)) as events:
+        failed = await called(events)
+    error = failed["content"].pop("error")
+    assert error
+    assert failed["content"] == shown
+
+
+async def test_a_failed_result_is_its_reason(here: Place) -> None:
+    """Where a tool's result is text; one that came back has no error."""
+    ann = await here.account()
+    session = await ann.create()
+    for expression, keys in (("6 *", ["result", "error"]), ("6 * 7", ["result"])):
+        sums = {"call": "calculator", "args": {"expression": expression}}
+        async with ann.chatting(session, script(sums)) as events:
+            content = (await called(events))["content"]
+        assert list(content) == keys
+        assert content["result"] == content.get("error", "42")
