@@ -13,9 +13,10 @@ from domain.session_work import SessionWork
 from domain.sessions import Sessions, Setting
 from domain.skill_runtime import NAMES as SKILL_TOOLS
 from domain.skill_runtime import SkillRuntime
-from domain.tools import TurnTool
+from domain.tools import TurnTool, web_search
 from domain.turn.plan import SessionTurn
 from gateways.sandbox.sandboxes import Sandboxes
+from gateways.search import WebSearch
 from storage.conversations import ConversationStore
 from storage.database import Database
 from storage.events import EventLog
@@ -41,11 +42,14 @@ class Workshop(msgspec.Struct, frozen=True):
     work: SessionWork
     platform: Platform
     skills: SkillRuntime
+    web: WebSearch
 
     async def tools(self, run: Run, session: SessionTurn) -> Mapping[str, TurnTool]:
         """The tools of a session's run, by name."""
         offered = await self.platform.tools.named(session.offered)
-        own = self.work.tools(run.owner_id, run.conversation_id, session.max_search_results)
+        most = session.max_search_results
+        own = self.work.tools(run.owner_id, run.conversation_id, most)
+        own.append(web_search(self.web, most=most, usual=most))
         skilled = await self.skills.tools(run.owner_id, run.conversation_id)
         return {**offered, **{tool.name: tool for tool in (*own, *skilled)}}
 
@@ -59,6 +63,7 @@ def workshop(
     platform: Platform,
     skills: PlatformSkills,
     skill_files: SkillFiles,
+    web: WebSearch,
 ) -> Workshop:
     """Workspaces of sessions below `root`, in sandboxes."""
     conversations, workspaces = ConversationStore(database), WorkspaceFiles(root)
@@ -75,7 +80,7 @@ def workshop(
         platform.mcp,
         platform.a2a,
     )
-    return Workshop(work, platform, runtime)
+    return Workshop(work, platform, runtime, web)
 
 
 def assemble(

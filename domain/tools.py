@@ -7,6 +7,7 @@ it may run again after a crash; every other call is made at most once.
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Annotated, Any, Protocol, runtime_checkable
 from zoneinfo import ZoneInfo
 
@@ -164,11 +165,18 @@ class WebFetchArguments(msgspec.Struct, forbid_unknown_fields=True):
     ]
 
 
-class WebSearchArguments(msgspec.Struct, forbid_unknown_fields=True):
-    query: Annotated[
-        str, msgspec.Meta(min_length=1, max_length=500, description="What to look for.")
-    ]
-    count: Annotated[int, msgspec.Meta(ge=1, le=10, description="How many results.")] = 5
+_Query = Annotated[str, msgspec.Meta(min_length=1, max_length=500, description="What to look for.")]
+
+
+@cache
+def _search_arguments(most: int, usual: int) -> type[msgspec.Struct]:
+    """`query`, and how many results (`count`), at most and where nothing is said."""
+    count = Annotated[int, msgspec.Meta(ge=1, le=most, description="How many results.")]
+    return msgspec.defstruct(
+        "WebSearchArguments",
+        [("query", _Query), ("count", count, usual)],
+        forbid_unknown_fields=True,
+    )
 
 
 async def tell_time(wanted: TimeArguments) -> str:
@@ -189,14 +197,10 @@ async def calculate(wanted: CalculatorArguments) -> str:
         raise ToolFailed(str(error)) from None
 
 
-def built_in(pages: WebPages, web: WebSearch) -> Tools:
-    """The tools that every server has."""
+def web_search(web: WebSearch, *, most: int = 10, usual: int = 5) -> Tool:
+    """The tool that searches the web and gives `most` results at most."""
 
-    async def fetch(wanted: WebFetchArguments) -> str:
-        page = await pages.read(wanted.url)
-        return f"{page.title}\n{page.url}\n\n{page.text}" if page.title else page.text
-
-    async def search(wanted: WebSearchArguments) -> Result:
+    async def search(wanted: Any) -> Result:
         found = await web.search(wanted.query, wanted.count)
         text = "\n\n".join(
             f"{number}. {one.title}\n{one.url}\n{one.content}"
@@ -206,6 +210,17 @@ def built_in(pages: WebPages, web: WebSearch) -> Tools:
             {"title": each.title, "link": each.url, "snippet": each.content} for each in found
         ]
         return Result(text or "Nothing was found.", {"results": results})
+
+    arguments = _search_arguments(most, usual)
+    return Tool("web_search", "Searches the web.", arguments, search, False, "search")
+
+
+def built_in(pages: WebPages, web: WebSearch) -> Tools:
+    """The tools that every server has."""
+
+    async def fetch(wanted: WebFetchArguments) -> str:
+        page = await pages.read(wanted.url)
+        return f"{page.title}\n{page.url}\n\n{page.text}" if page.title else page.text
 
     return Tools(
         [
@@ -220,6 +235,6 @@ def built_in(pages: WebPages, web: WebSearch) -> Tools:
             Tool(
                 "web_fetch", "Reads a web page as text.", WebFetchArguments, fetch, False, "browser"
             ),
-            Tool("web_search", "Searches the web.", WebSearchArguments, search, False, "search"),
+            web_search(web),
         ]
     )

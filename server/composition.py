@@ -562,6 +562,7 @@ def _quartet(
         platform=platform,
         skills=installed,
         skill_files=skill_files,
+        web=search,
     )
     agents.on_deleted(workspaces.erase_agent)
     process_id = ALONE if settings.embedded else str(uuid.uuid4())

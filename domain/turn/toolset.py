@@ -27,13 +27,14 @@ _READ_ONLY = NAMES - {ASK}
 def repeatable(parts: Parts, name: str, session: Mapping[str, TurnTool]) -> bool:
     """Whether a call that was cut off may be made again: it changes nothing outside, or, as a
     delegation, goes on from its own rows. `session` are the tools of the run's session."""
-    tool = parts.tools.get(name) or session.get(name)
+    tool = session.get(name) or parts.tools.get(name)
     return name in _READ_ONLY | file_tools.REPEATABLE or (tool is not None and tool.repeatable)
 
 
 class Toolset:
     """What an agent may use, by the plan it works to; `remote` are its tools of MCP servers, and
-    those of its session; `place` is its workspace, where it has one."""
+    those of its session, which may have one in place of a built-in one; `place` is its workspace,
+    where it has one."""
 
     def __init__(
         self, parts: Parts, plan: Plan, remote: Mapping[str, TurnTool], place: Place | None = None
@@ -61,7 +62,9 @@ class Toolset:
         """As a model is told of them: OpenAI's chat completions, `tools[]`."""
         own = [tool.function() for tool in (*self._files.values(), *self._own.values())]
         remote = [tool.function() for tool in self._remote.values()]
-        return [*self._parts.tools.functions(self._plan.tools), *own, *remote]
+        built_in = self._parts.tools.functions(self._plan.tools)
+        kept = [each for each in built_in if each["function"]["name"] not in self._remote]
+        return [*kept, *own, *remote]
 
     def toolbox(self, name: str) -> str:
         """What kind of tool it is for whoever watches; "" for the loop's own."""
@@ -94,7 +97,7 @@ class Toolset:
         if name in NAMES:
             return self._own.get(name)
         built_in = self._parts.tools.get(name) if self._allows(name) else None
-        return built_in or self._files.get(name) or self._remote.get(name)
+        return self._files.get(name) or self._remote.get(name) or built_in
 
     def _allows(self, name: str) -> bool:
         return self._plan.tools is None or name in self._plan.tools

@@ -1,5 +1,8 @@
 """What administrators set for the agent of sessions binds it."""
 
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +64,48 @@ def results(told: list[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
 
 def steps(told: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, str]]:
     return [(data["id"], data["status"]) for name, data in told if name == "step"]
+
+
+class Engine(BaseHTTPRequestHandler):
+    """A search provider that has forty results for everything."""
+
+    def do_GET(self) -> None:
+        found = [{"title": str(n), "url": f"https://{n}.example/"} for n in range(40)]
+        body = json.dumps({"results": found}).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Nobody reads it."""
+
+
+async def test_a_search_gives_as_many_results_as_are_set(dialect: str, tmp_path: Path) -> None:
+    """By itself; a model may ask for fewer, and not for more."""
+    engine = ThreadingHTTPServer(("127.0.0.1", 0), Engine)
+    threading.Thread(target=engine.serve_forever, daemon=True).start()
+    given = {
+        "WEB_SEARCH_URL": f"http://127.0.0.1:{engine.server_port}/?q={{query}}",
+        "OUTBOUND_ALLOW": "search=127.0.0.1/32",
+    }
+    with served(tmp_path / "data", dialect, given) as server:
+        here = Place(server)
+        admin, ann = await here.admin(), await here.account()
+        session = await ann.create()
+        for most in (2, 29):
+            limits = {"max_iterations": 100, "max_retries": 3, "max_search_results": most}
+            await admin.ask("POST", "/sandbox/api/app-config/agent", limits)
+            asks = [{}, {"count": 1}, {"count": most + 1}]
+            calls = [{"call": "web_search", "args": {"query": "x", **each}} for each in asks]
+            told = results(await ann.chat(session, script(*calls)))
+            contents = [each["content"] for each in told]
+            assert [len(each["results"]) for each in contents] == [most, 1, 0]
+            assert "fit" in contents[2]["error"]
+        await here.close()
+    engine.shutdown()
+    engine.server_close()
 
 
 async def test_a_model_without_tools_answers_and_makes_no_plan(tmp_path: Path) -> None:
