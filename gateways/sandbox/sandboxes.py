@@ -236,6 +236,8 @@ class Sandbox:
         argv += ["-geometry", DISPLAY, "-SecurityTypes", "None", "-AlwaysShared"]
         argv += ["-rfbunixpath", _VNC, "-rfbport", "-1", "-nolisten", "tcp", "-nolisten", "local"]
         argv += ["-displayfd", "4"]
+        # All connections come from one place: it would shut everybody out for what some broke off.
+        argv += ["-UseBlacklist", "0"]
         reading, writing = os.pipe2(os.O_CLOEXEC)
         program = Program(self._channel)
         try:

@@ -118,6 +118,18 @@ async def test_viewers_share_one_display(sandbox: Sandbox) -> None:
         screen.close()
 
 
+async def test_handshakes_that_break_off_shut_nobody_out(sandbox: Sandbox) -> None:
+    for _ in range(12):
+        reader, writer = await sandbox.display()
+        assert await reader.readexactly(12) == b"RFB 003.008\n"
+        writer.write(b"RFB 003.008\n")
+        await reader.readexactly((await reader.readexactly(1))[0])
+        writer.close()
+    screen = Screen(*await sandbox.display())
+    assert await screen.shake_hands() == (WIDTH, HEIGHT)
+    screen.close()
+
+
 async def test_the_display_listens_on_no_port(sandbox: Sandbox) -> None:
     _, writer = await sandbox.display()
     assert (await sandbox.shell("a", "tail -n +2 -q /proc/net/tcp /proc/net/tcp6")).output == ""
