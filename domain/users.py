@@ -86,11 +86,11 @@ class Users:
         if user.password_hash is None:
             raise Unusable("user.no_password")
         self._passwords.check(new)
-        attempt = await self._lockout.begin(user.username, address)
-        if not await self._passwords.verify(user.password_hash, old):
+        attempt = await self._lockout.begin(user.id, address)
+        if not await attempt.judge(self._passwords.verify(user.password_hash, old)):
             raise Unauthenticated("user.password_wrong")
-        await attempt.succeeded()
-        await self._set_password(caller, user.id, await self._passwords.hash(new), address)
+        fresh = await self._passwords.hash(new)
+        await self._set_password(caller, user.id, fresh, address, instead_of=user.password_hash)
 
     async def update_profile(
         self,
@@ -342,11 +342,23 @@ class Users:
             raise NotFound("user.not_found")
         return user
 
-    async def _set_password(self, actor: Caller, user_id: str, new_hash: str, address: str) -> None:
+    async def _set_password(
+        self,
+        actor: Caller,
+        user_id: str,
+        new_hash: str,
+        address: str,
+        *,
+        instead_of: str | None = None,
+    ) -> None:
+        """Raises Unauthenticated("user.password_wrong") where the one that it was proved against,
+        `instead_of`, is not the password any more."""
         now = self._clock()
 
         def unit() -> Unit[None]:
-            yield from self._lock(user_id)
+            user = yield from self._lock(user_id)
+            if instead_of not in (None, user.password_hash):
+                raise Unauthenticated("user.password_wrong")
             yield from self._users.set_password(user_id, new_hash, now)
             ended = yield from self._sessions.revoke_all(user_id, now, except_id=actor.session_id)
             yield from self._trail.tell(

@@ -120,15 +120,15 @@ class Identity:
     async def prove(self, username_or_email: str, password: str, *, address: str) -> User:
         """The active account that a name and a password belong to. Raises as `login`."""
         name = username_or_email.strip()
-        attempt = await self._lockout.begin(name, address)
         find = self._users.find_by_email if "@" in name else self._users.find_by_username
         user = await find(name)
-        if not await self._passwords.verify(user.password_hash if user else None, password):
+        attempt = await self._lockout.begin(user.id if user else name, address)
+        stored = user.password_hash if user else None
+        if not await attempt.judge(self._passwords.verify(stored, password)):
             self._failures.note(user.id if user else "", address)
             raise Unauthenticated("login.failed")
         assert user is not None
         assert user.password_hash is not None
-        await attempt.succeeded()
         _refuse_inactive(user.status)
         if self._passwords.is_outdated(user.password_hash):
             await self._rehash(user, user.password_hash, password)

@@ -9,6 +9,8 @@ a hundred in a row.
 import hashlib
 import ipaddress
 import time
+from collections.abc import Awaitable
+from contextlib import suppress
 from typing import Any
 
 from domain.errors import Throttled
@@ -29,7 +31,8 @@ class Lockout:
         self._counters: Counters | None = None
 
     async def begin(self, account: str, address: str) -> "Attempt":
-        """Count an attempt on whatever the client called the account.
+        """Count an attempt on an account: its id, or whatever the client called one that there is
+        not.
 
         Raises Throttled("login.locked") when there were too many that failed.
         """
@@ -57,9 +60,18 @@ class Attempt:
         self.account = account
         self.place = place
 
-    async def succeeded(self) -> None:
-        """Forgive this account at this address; the address keeps what else it got wrong."""
-        await self._counters.forgive(self.account, self.place)
+    async def judge(self, verifying: Awaitable[bool]) -> bool:
+        """Whether the password is right. Then this account is forgiven at this address; the address
+        keeps what else it got wrong. Raises Throttled where nobody could look, which then does not
+        count."""
+        try:
+            right = await verifying
+        except Throttled:
+            await self._counters.give_back(self.account, self.place)
+            raise
+        if right:
+            await self._counters.forgive(self.account, self.place)
+        return right
 
 
 class Counters:
@@ -99,15 +111,17 @@ class Counters:
         return await self._add(self._here, account, place)
 
     async def forgive(self, account: str, place: str) -> None:
-        for limiter in (self._here, self._shared):
-            if limiter is None:
-                continue
-            try:
+        for limiter in filter(None, (self._here, self._shared)):
+            with suppress(self._unanswered):
                 await limiter.clear(self._pair, account, place)
-                if await limiter.storage.get(self._place.key_for(place)) > 0:
-                    await limiter.hit(self._place, place, cost=-1)
-            except self._unanswered:
-                pass
+                await self._take_back(limiter, self._place, place)
+
+    async def give_back(self, account: str, place: str) -> None:
+        """One attempt."""
+        for limiter in filter(None, (self._here, self._shared)):
+            with suppress(self._unanswered):
+                await self._take_back(limiter, self._pair, account, place)
+                await self._take_back(limiter, self._place, place)
 
     async def close(self) -> None:
         if self._shared is not None:
@@ -119,6 +133,10 @@ class Counters:
                 stats = await limiter.get_window_stats(item, *names)
                 return max(1, int(stats.reset_time - time.time()))
         return 0
+
+    async def _take_back(self, limiter: Any, item: Any, *names: str) -> None:
+        if await limiter.storage.get(item.key_for(*names)) > 0:
+            await limiter.hit(item, *names, cost=-1)
 
 
 def network(address: str) -> str:

@@ -11,6 +11,7 @@ from server.lane.refusals import Refusal
 from storage.database import (
     Duplicate,
     NoSuchRow,
+    Orphan,
     StorageFull,
     StorageUnavailable,
 )
@@ -64,6 +65,11 @@ def refusal_of(
         return Refusal(507, "storage.full")
     if isinstance(error, StorageUnavailable):
         return Refusal(503, "storage.unavailable", headers=[(b"retry-after", b"1")])
+    if isinstance(error, Orphan):
+        # What else may be gone has an error of its own: it is the caller's account.
+        return Refusal(
+            401, "auth.invalid", headers=[CHALLENGE], code=codes.get("unauthenticated", 401)
+        )
     if isinstance(error, NoSuchRow):
         code = codes.get("not_found", 404)
         return Refusal(404, "request.not_found", code=code)

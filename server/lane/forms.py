@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, NamedTuple
 
-from starlette.datastructures import Headers, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import Receive
 
@@ -83,6 +83,7 @@ class _Parser(MultiPartParser):
         super().__init__(*args, **options)
         self._file_limit = file_limit
         self._file_size = 0
+        self._complete = False
 
     def on_part_begin(self) -> None:
         self._file_size = 0
@@ -93,6 +94,19 @@ class _Parser(MultiPartParser):
         if self._current_part.file is not None and self._file_size > self._file_limit:
             raise Refusal(413, "request.too_large", details={"limit": self._file_limit})
         super().on_part_data(data, start, end)
+
+    def on_end(self) -> None:
+        self._complete = True
+
+    async def parse(self) -> FormData:
+        """As Starlette's, which takes a form that breaks off for one that ends there (RFC 2046
+        §5.1.1: the last boundary is a line of its own kind)."""
+        form = await super().parse()
+        if not self._complete:
+            for file in self._files_to_close_on_error:
+                file.close()
+            raise MultiPartException("the form breaks off.")
+        return form
 
 
 async def read_form(

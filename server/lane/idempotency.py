@@ -92,14 +92,14 @@ class Idempotency:
         *,
         handle: Callable[[], Awaitable[Any]],
         render: Callable[[Any], Rendered],
-        refused: Callable[[Exception], tuple[int, Rendered | None]],
+        refused: Callable[[Exception], Rendered | None],
         replay_run: Callable[[str], Awaitable[Stream]] | None,
     ) -> tuple[bool, Rendered | Stream]:
         """Whether the answer is a repetition, and the answer.
 
-        `refused` gives the HTTP status of an exception and, when it is one to keep, its answer;
-        the exception itself is raised again. Raises Refusal 409 when the key belongs to another
-        request, or is still busy after 10 s.
+        `refused` gives the answer to an exception, None for a fault. Answers that another try may
+        change are not kept, and the exception is raised again. Raises Refusal 409 when the key
+        belongs to another request, or is still busy after 10 s.
         """
         deadline = time.monotonic() + WAIT_S
         while True:
@@ -127,7 +127,7 @@ class Idempotency:
         claim: Claim,
         handle: Callable[[], Awaitable[Any]],
         render: Callable[[Any], Rendered],
-        refused: Callable[[Exception], tuple[int, Rendered | None]],
+        refused: Callable[[Exception], Rendered | None],
     ) -> Rendered | Stream:
         try:
             with attached(claim):
@@ -137,12 +137,12 @@ class Idempotency:
                 return result
             answer = render(result)
         except Exception as error:
-            status, kept = refused(error)
-            if kept is None or status >= 500 or status == 429:
+            kept = refused(error)
+            if kept is None or kept.status >= 500 or kept.status == 429:
                 await self._store.abandon(claim)
-            else:
-                await self._keep(claim, kept)
-            raise
+                raise
+            await self._keep(claim, kept)
+            return kept
         except BaseException:
             await self._store.abandon(claim)
             raise

@@ -251,19 +251,21 @@ class Operation:
                 await around.rates.hit(f"open_{self._rate}", network(origin.address))
             else:
                 await around.rates.hit(self._rate, caller.user_id or network(origin.address))
-        raw = b""
-        if self._media:
-            values["body"], raw = await self._body(receive, headers)
-        if self._wants_quartet:
-            values["quartet"] = around.quartet
-        if self._wants_caller:
-            values["caller"] = caller
-        if self._wants_origin:
-            values["origin"] = origin
-        if self._wants_match:
-            values["if_match"] = _version(headers.get(b"if-match"))
-        key = headers.get(b"idempotency-key") if self._keyed else None
         try:
+            raw = b""
+            if self._media:
+                values["body"], raw = await self._body(receive, headers)
+                # A body takes as long as its sender likes; by now the session may have ended.
+                caller = await self._access.admit(scope, headers)
+            if self._wants_quartet:
+                values["quartet"] = around.quartet
+            if self._wants_caller:
+                values["caller"] = caller
+            if self._wants_origin:
+                values["origin"] = origin
+            if self._wants_match:
+                values["if_match"] = _version(headers.get(b"if-match"))
+            key = headers.get(b"idempotency-key") if self._keyed else None
             async with around.leases.place(self._streams, caller.user_id):
                 if key is None:
                     result = await self._handler(**values)
@@ -440,13 +442,9 @@ class Operation:
         )
         replay = self._replay_run
 
-        def refused(error: Exception) -> tuple[int, Rendered | None]:
-            refusal = refusal_of(error, self._soft, self._codes)
-            if refusal is None:
-                return 500, None
-            body = render_refusal(self._shape, refusal, language_of(headers))
-            extra = [*refusal.headers, *_language(headers, self._shape)]
-            return refusal.status, Rendered(refusal.status, JSON, body, extra)
+        def refused(error: Exception) -> Rendered | None:
+            refusal = self._refusal(error)
+            return None if refusal is None else self._rendered(refusal, headers)
 
         async def replay_run(run_id: str) -> Stream:
             assert replay is not None
@@ -475,10 +473,7 @@ class Operation:
         request_id: bytes,
         scope: Scope,
     ) -> None:
-        refusal = refusal_of(error, self._soft, self._codes)
-        if refusal is not None and refusal.status in self._bodiless:
-            await send_body(send, refusal.status, TEXT, b"", request_id, list(refusal.headers))
-            return
+        refusal = self._refusal(error)
         if refusal is None:
             logger.error(
                 "%s failed, request %s",
@@ -487,8 +482,22 @@ class Operation:
                 exc_info=error,
             )
             refusal = Refusal(500, "request.fault")
-        if refusal.status == 422 and self._shape.invalid != 422:
-            refusal = Refusal(self._shape.invalid, refusal.key, errors=refusal.errors)
+        status, media, body, extra = self._rendered(refusal, headers)
+        await send_body(
+            send, status, media, body, request_id, extra, bodyless=scope["method"] == "HEAD"
+        )
+
+    def _refusal(self, error: Exception) -> Refusal | None:
+        """What an error says to the client; None for a fault of ours."""
+        refusal = refusal_of(error, self._soft, self._codes)
+        if refusal is not None and refusal.status == 422 and self._shape.invalid != 422:
+            return Refusal(self._shape.invalid, refusal.key, errors=refusal.errors)
+        return refusal
+
+    def _rendered(self, refusal: Refusal, headers: Mapping[bytes, bytes]) -> Rendered:
+        """A refusal as the contract shows it, checked as answers are."""
+        if refusal.status in self._bodiless:
+            return Rendered(refusal.status, TEXT, b"", list(refusal.headers))
         body = render_refusal(self._shape, refusal, language_of(headers))
         if self._check is not None and refusal.key != "request.fault":
             try:
@@ -497,15 +506,8 @@ class Operation:
                 logger.exception("%s broke its contract", self.operation_id)
                 refusal = Refusal(500, "request.fault")
                 body = self._shape.failure(refusal, str(broken))
-        await send_body(
-            send,
-            refusal.status,
-            JSON,
-            body,
-            request_id,
-            [*refusal.headers, *_language(headers, self._shape)],
-            bodyless=scope["method"] == "HEAD",
-        )
+        extra = [*refusal.headers, *_language(headers, self._shape)]
+        return Rendered(refusal.status, JSON, body, extra)
 
 
 def render_refusal(shape: Shape, refusal: Refusal, language: str) -> bytes:

@@ -169,6 +169,31 @@ async def test_guesses_lock_one_account_from_one_address(make_world: MakeWorld) 
     assert (await world.login("bob", address="192.0.2.1")).user.username == "bob"
 
 
+async def test_an_account_is_one_whatever_it_is_called(make_world: MakeWorld) -> None:
+    world = await make_world(lockout_failures=3)
+    await world.add("ann", email="ann@example.com")
+    for name in ("ann", "ann@example.com", "ANN"):
+        assert (await refusal(world.login(name, "wrong"))).key == "login.failed"
+    for name in ("ann", "ann@example.com"):
+        assert (await refusal(world.login(name))).key == "login.locked"
+
+
+async def test_a_guess_that_nobody_looked_at_does_not_count(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await make_world(lockout_failures=3, address_failures=3)
+    await world.add("ann")
+
+    async def busy(self: Passwords, stored: str | None, password: str) -> bool:
+        raise Throttled("login.busy", retry_after=1)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Passwords, "verify", busy)
+        for _ in range(10):
+            assert (await refusal(world.login("ann"))).key == "login.busy"
+    await world.login("ann")
+
+
 async def test_guesses_sent_at_once_count_like_guesses_in_a_row(make_world: MakeWorld) -> None:
     world = await make_world(lockout_failures=3)
     await world.add("ann")

@@ -56,6 +56,23 @@ async def test_a_password_changes_only_against_the_old_one(world: World) -> None
     assert "another password" not in str(told)
 
 
+async def test_of_changes_at_once_one_is_made(world: World) -> None:
+    """The others were proved against a password that it is no more."""
+    user = await world.add("ann")
+    outcomes = await asyncio.gather(
+        *(
+            world.users.change_password(as_caller(user), PASSWORD, f"password {n}", address="a")
+            for n in range(6)
+        ),
+        return_exceptions=True,
+    )
+    made = [n for n, outcome in enumerate(outcomes) if outcome is None]
+    assert len(made) == 1
+    await world.login("ann", f"password {made[0]}")
+    refused = [str(outcome) for outcome in outcomes if outcome is not None]
+    assert refused == ["user.password_wrong"] * 5
+
+
 async def test_the_old_password_is_not_guessed_for_ever(make_world: MakeWorld) -> None:
     world = await make_world(lockout_failures=3)
     caller = as_caller(await world.add("ann"))

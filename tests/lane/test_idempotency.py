@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from domain.errors import Conflict
 from server.lane.idempotency import Idempotency
 from storage.database import Database
 from storage.idempotency import IdempotencyStore
@@ -25,6 +26,8 @@ async def keyed(database: Database) -> AsyncIterator[httpx.AsyncClient]:
     async def slow_create(caller: Any, body: Any) -> Any:
         if body.name == "slow":
             await asyncio.sleep(0.3)
+        if body.name == "taken":
+            raise Conflict("user.exists")
         if body.name == "broken":
             shop.created.append({})
             raise RuntimeError("fault")
@@ -51,6 +54,16 @@ async def test_repeated_request_acts_once_and_answers_alike(keyed: httpx.AsyncCl
     before = len(shop.created)
     first, second = await post(keyed, "k1"), await post(keyed, "k1")
     assert len(shop.created) == before + 1
+    assert first.content == second.content
+    assert "idempotency-replayed" not in first.headers
+    assert second.headers["idempotency-replayed"] == "true"
+
+
+async def test_a_refusal_is_answered_alike(keyed: httpx.AsyncClient) -> None:
+    """To the byte: with the time of the first."""
+    taken = {"name": "taken", "price": 1}
+    first, second = await post(keyed, "k1r", taken), await post(keyed, "k1r", taken)
+    assert first.status_code == second.status_code == 409
     assert first.content == second.content
     assert "idempotency-replayed" not in first.headers
     assert second.headers["idempotency-replayed"] == "true"

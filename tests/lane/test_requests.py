@@ -10,7 +10,9 @@ import pytest
 
 from domain.file_names import safe_name
 from server.app import Application
+from server.lane.errors import CHALLENGE, refusal_of
 from server.lane.files import disposition
+from storage.database import Orphan
 from tests.lane import shop
 from tests.lane.conftest import application, contract
 
@@ -370,6 +372,22 @@ async def test_multipart_is_spooled_and_limited(client: httpx.AsyncClient) -> No
     assert form.json()["data"] == {"to": "x y"}
 
 
+@pytest.mark.parametrize(
+    "left_out", [b"--\r\n", b"--x--\r\n", b"\r\n--x--\r\n", b"le\r\n--x--\r\n"]
+)
+async def test_a_form_that_breaks_off_is_none(client: httpx.AsyncClient, left_out: bytes) -> None:
+    """Also where whole parts came before: a client that was cut off did not send all it wanted."""
+    part = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nwhole'
+    whole = part + b"\r\n--x--\r\n"
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    assert (await client.post("/sage/uploads", content=whole, headers=headers)).status_code == 200
+    assert whole.endswith(left_out)
+    for form in (whole, part + b"\r\n" + whole):
+        cut = form.removesuffix(left_out)
+        refused = await client.post("/sage/uploads", content=cut, headers=headers)
+        assert refused.status_code == 400, cut
+
+
 async def test_form_fields_have_their_types(client: httpx.AsyncClient) -> None:
     file = ("file", ("a", b"a"))
     more = [("more", ("b", b"bb")), ("more", ("c", b"ccc"))]
@@ -492,3 +510,10 @@ async def test_root_path_is_taken_off(app: Any) -> None:
         transport=httpx.ASGITransport(app=mounted), base_url="http://shop.test:8000"
     ) as made:
         assert (await made.get("/quartet/sage/text")).text == "plain"
+
+
+def test_an_account_that_goes_meanwhile_is_nobodys() -> None:
+    refusal = refusal_of(Orphan("agents"), {}, {})
+    assert refusal is not None
+    assert (refusal.status, refusal.key) == (401, "auth.invalid")
+    assert refusal.headers == (CHALLENGE,)

@@ -9,13 +9,16 @@ from unittest import mock
 import argon2
 import jwt
 
-from domain.caller import ANONYMOUS
+from contracts.document import Operation
+from domain.caller import ANONYMOUS, Caller
 from domain.errors import DomainError
 from domain.identity import keys
 from domain.identity.passwords import Passwords
+from server.lane.access import Access
 from server.lane.origin import Proxies
 from storage.database import Unit
 from storage.email_codes import EmailCodeStore
+from tests.security import asgi
 from tests.security.defences import answering, documented, door, operations, unit_of, without
 from tests.security.place import NOWHERE, PASSWORD, Place, fresh_address, path_of, unique
 
@@ -147,6 +150,57 @@ async def logging_out_ends_the_token_at_once(place: Place) -> None:
     assert (await account.ask("GET", "/api/user/config")).http == 200
     assert (await account.ask("POST", "/api/auth/logout")).http == 200
     assert (await account.ask("GET", "/api/user/config")).http == 401
+
+
+_ADMIT = Access.admit
+
+
+async def _judged_once(self: Access, scope: Any, headers: Any) -> Caller:
+    """As if who calls were known for good by the headers."""
+    if "judged" not in scope:
+        scope["judged"] = await _ADMIT(self, scope, headers)
+    judged: Caller = scope["judged"]
+    return judged
+
+
+async def _late(place: Place, operation: Operation, body: Any) -> int:
+    """The status of an administrator's request whose body ends after the session did."""
+    account = await place.again(place.admin)
+    headers = [
+        (b"authorization", f"Bearer {account.token}".encode()),
+        (b"content-type", b"application/json"),
+        (b"transfer-encoding", b"chunked"),
+    ]
+    scope = asgi.scope_of(operation.method, path_of(operation), headers, "192.0.2.10")
+    sent = iter((b"", json.dumps(body).encode()))
+    status = 0
+
+    async def receive() -> dict[str, Any]:
+        piece = next(sent)
+        if piece:
+            await account.ask("POST", "/api/auth/logout")
+        return {"type": "http.request", "body": piece, "more_body": not piece}
+
+    async def send(message: Any) -> None:
+        nonlocal status
+        status = message.get("status", status)
+
+    await place.application(scope, receive, send)
+    return status
+
+
+@without(5, again={"server.lane.access:Access.admit": _judged_once})
+async def what_comes_after_the_end_is_not_done(place: Place) -> None:
+    """A body may take as long as its sender likes; the session may end meanwhile."""
+    tried = 0
+    for operation in operations():
+        content = operation.raw.get("requestBody", {}).get("content", {})
+        example = content.get("application/json", {}).get("example")
+        if operation.public or operation.role == "oauth2" or example is None:
+            continue
+        assert await _late(place, operation, example) == 401, operation.id
+        tried += 1
+    assert tried > 30
 
 
 @without(5, signal={"domain.identity.known:Known._end": lambda self, key: None})
