@@ -166,7 +166,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class LoopLimits(msgspec.Struct, frozen=True):
-    """How many model calls a turn makes when nobody says, and at most."""
+    """How many rounds a turn goes when nobody says, and at most: calls of the model that may ask
+    for tools, those of its thoughts, a summary and suggestions aside."""
 
     default: int = 10
     cap: int = 50

@@ -28,7 +28,7 @@ NOTES = {
     **FAILURES,
     "client_left": ("客户端已断开", "The client has left."),
     "interrupted": ("用户请求中断", "Interrupted at the user's request."),
-    "loop_limit": ("已达到最大循环次数", "The limit of model calls is reached."),
+    "loop_limit": ("已达到最大循环次数", "The limit of rounds is reached."),
     "replaced": ("会话中开始了新的运行", "A newer run of the session has begun."),
     "shutdown": ("服务正在关闭", "The server is shutting down."),
     "skipped": ("已跳过不可用的能力: {names}", "Skipped, as not available: {names}"),

@@ -243,7 +243,7 @@ async def test_limits_hold_below(make: Here, monkeypatch: pytest.MonkeyPatch) ->
         below = [line["type"] for line in of_tasks(lines)]
         assert below.count("tool_call") == 1
         assert any(
-            "limit of model calls" in line["content"]
+            "limit of rounds" in line["content"]
             for line in of_tasks(lines)
             if line["type"] == "system"
         )

@@ -95,8 +95,21 @@ async def test_the_loop_limit_ends_the_turn(here: World) -> None:
     said = script({"call": "time"}, {"call": "time"}, {"call": "time"}, {"say": "never"})
     lines = await here.turn(said, max_loop_count=2)
     assert [line["type"] for line in lines].count("tool_call_result") == 1
-    assert "The limit of model calls is reached." in text(lines, "system")
+    assert "The limit of rounds is reached." in text(lines, "system")
     assert lines[-1]["type"] == "stream_end"
+
+
+async def test_thoughts_and_summaries_are_no_rounds(make: Here) -> None:
+    """As maxLoopCount is described: they come beside the one round, in which there are no tools."""
+    model = Recorder()
+    async with make(script=model) as here:
+        said = script({"call": "time"}, {"say": "never"})
+        lines = await here.turn(
+            said, max_loop_count=1, deep_thinking=True, force_summary=True, more_suggest=True
+        )
+        assert [bool(call.tools) for call in model.calls] == [False] * len(model.calls)
+        assert len(model.calls) == 4
+        assert "The limit of rounds is reached." in text(lines, "system")
 
 
 async def test_a_question_ends_the_turn_and_the_next_message_answers_it(here: World) -> None:
