@@ -36,7 +36,7 @@ TITLE_MAX = 50
 
 PLANS = frozenset({"plan", "plan_step"})
 """Types of messages by which a session's turn plans: nobody said them."""
-THOUGHTS = PLANS | {"reasoning_content", "thinking"}
+THOUGHTS = PLANS | {"reasoning_content", "thinking", "error"}
 """Types of messages that an assistant did not say to anyone."""
 
 

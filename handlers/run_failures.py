@@ -15,3 +15,10 @@ FAILURES = {
     "storage": ("存储错误", "the run could not be stored"),
 }
 """By a run's reason: the text of its error line."""
+
+
+def failure_text(reason: str, detail: str, language: str) -> str:
+    """What sage's lines and messages say of a run that failed, in "zh" or "en"."""
+    zh, en = FAILURES.get(reason, (reason, reason))
+    text = f"The run failed: {en}" if language == "en" else f"处理失败: {zh}"
+    return f"{text} ({detail})" if detail else text

@@ -112,7 +112,8 @@ class Endings:
         cut_off = course.cut_off
         unkept = yield from self._unkept(run, course)
         unkept += [result_of(run, each) for each in cut_off]
-        yield from self._conversations.add_messages(run.conversation_id, unkept)
+        why = [failure(run, last)] if isinstance(last, Failed) else []
+        yield from self._conversations.add_messages(run.conversation_id, [*unkept, *why])
         yield from self._runs.end_open_calls(run_id)
         shown = yield LAST_LINE(stream=stream)
         told: Sequence[Telling] = ()
@@ -209,6 +210,21 @@ def unfinished(run: Run, message_id: str, kind: str, text: str, by: Delegated | 
         run_id=run.id,
         task_id=by.task_id if by else None,
         details={"unfinished": True, **task},
+    )
+
+
+def failure(run: Run, told: Failed) -> NewMessage:
+    """The message that keeps why a run failed. It has no words of its own: the wire's are those of
+    the line that told it."""
+    language = run.request.get("language", "zh")
+    return NewMessage(
+        id=uuid7(),
+        message_id=told.message_id,
+        role="assistant",
+        type="error",
+        agent_name=run.request.get("agent_name"),
+        run_id=run.id,
+        details={"reason": told.reason, "detail": told.detail, "language": language},
     )
 
 

@@ -16,7 +16,7 @@ import msgspec
 
 from domain.ids import uuid7
 from domain.model_choice import Resolved
-from domain.runs.ending import wholes
+from domain.runs.ending import failure, wholes
 from domain.tools import Consent, Result, ToolFailed, TurnTool
 from domain.turn import consent, delegation, planned, toolset, workflow_tools
 from domain.turn.delegation import Delegation, Handed
@@ -393,8 +393,10 @@ class Loop:
             tasks, broken = planned.broken(self._journal.tasks)
             self._journal.put_tasks(tasks)
             last += broken
-        last.append(Failed(uuid7(), reason, detail))
-        await self._journal.commit(finished, fresh, last, ends=True, reason=reason)
+        failed = Failed(uuid7(), reason, detail)
+        last.append(failed)
+        kept = [*fresh, failure(self._journal.run, failed)]
+        await self._journal.commit(finished, kept, last, ends=True, reason=reason)
         return "done"
 
     # --- tools ----------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ PLAN = "plan"
 """The type of the message that holds a turn's plan."""
 STEP = "plan_step"
 """The type of the message by which a turn tells the model which step of the plan is due."""
-APART = frozenset({"thinking", "reasoning_content", "query_suggest", PLAN})
+APART = frozenset({"thinking", "reasoning_content", "query_suggest", "error", PLAN})
 """Types of messages that are no part of what was said."""
 CUT = "\n[cut to fit the context window]"
 

@@ -1064,7 +1064,9 @@ class LoginSession(Struct, kw_only=True):
 
 class Message(Struct, kw_only=True):
     """
-    A whole message, as its lines add up to it.
+    A whole message, as its lines add up to it. A run that fails leaves one of type `error`, with a
+    `reason` in its metadata: models are not shown it, nor is it shared.
+
     """
 
     message_id: str

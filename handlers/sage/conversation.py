@@ -15,6 +15,7 @@ from generated.sage.models import (
     ConversationTitle,
     Message,
 )
+from handlers.run_failures import failure_text
 from handlers.times import iso
 from storage.conversations import Conversation as Row
 from storage.conversations import Message as MessageRow
@@ -108,7 +109,10 @@ def info(row: Row, session_id: str, *, agent: bool = True) -> ConversationInfo:
 
 def message(row: MessageRow, session_id: str) -> Message:
     """A whole message; what it has not is left out."""
-    content = row.text if row.content is None else row.content
+    content, details = row.text if row.content is None else row.content, row.details or {}
+    if row.type == "error" and "reason" in details:
+        content = failure_text(details["reason"], details["detail"], details["language"])
+        details = {"reason": details["reason"]}
     return Message(
         message_id=row.message_id,
         role=cast(Any, row.role),
@@ -119,5 +123,5 @@ def message(row: MessageRow, session_id: str) -> Message:
         agent_name=row.agent_name or UNSET,
         session_id=session_id,
         timestamp=row.created_at,
-        metadata=row.details or {},
+        metadata=details,
     )

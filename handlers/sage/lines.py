@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from domain.turn import telling
-from handlers.run_failures import FAILURES
+from handlers.run_failures import FAILURES, failure_text
 from storage.records import Record
 
 HEARTBEAT = b": heartbeat\n\n"
@@ -172,11 +172,9 @@ def _noted(record: Record, view: View) -> bytes:
 
 def _failed(record: Record, view: View) -> bytes:
     told: telling.Failed = _decoded(record)
-    zh, en = FAILURES.get(told.reason, (told.reason, told.reason))
-    text = f"The run failed: {en}" if view.language == "en" else f"处理失败: {zh}"
     failure = {
         "type": "error",
-        "content": f"{text} ({told.detail})" if told.detail else text,
+        "content": failure_text(told.reason, told.detail, view.language),
         "role": "assistant",
         "message_id": told.message_id,
         "session_id": view.session_id,

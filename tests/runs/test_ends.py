@@ -211,7 +211,7 @@ async def test_an_answer_without_end_is_ended(here: World, monkeypatch: pytest.M
     ended = await here.run(run.id)
     assert (ended.state, ended.reason) == ("failed", "model_malformed")
     assert len(text(lines)) <= 20
-    assert (await here.messages())[-1].text == text(lines)
+    assert (await here.messages())[-2].text == text(lines)
 
 
 async def test_an_answer_that_drips_is_ended(here: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,12 +7,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from domain.caller import ANONYMOUS
 from domain.drafting import Drafting
 from domain.errors import Conflict, Forbidden, NotFound, Unusable
 from domain.turn.file_tools import NAMES as FILE_TOOLS
 from domain.turn.plan import InputMessage, TurnRequest
 from gateways.models.model import Delta, ModelCall
 from gateways.models.script import ScriptModel
+from handlers.sage.conversation import message as shown
 from tests.runs.conftest import Here
 from tests.runs.world import ADA, BOB, SCRIPT, World, text, types
 
@@ -126,11 +128,46 @@ async def test_failures_end_with_an_error_and_what_came_before_stays(here: World
     assert set(lines[-2]) == {"type", "content", "role", "message_id", "session_id"}
     ended = await here.run(run.id)
     assert (ended.state, ended.reason) == ("failed", "model_refused")
-    assert (await here.messages())[-1].text == "so far "
+    assert (await here.messages())[-2].text == "so far "
     dropped = await here.start(script({"drop": True}))
     assert types(await here.lines(dropped)) == ["error", "stream_end"]
     assert (await here.run(dropped.id)).reason == "model_dropped"
     assert text(await here.turn("and on")) == "and on"
+
+
+async def test_a_failure_stays_in_the_conversation_and_is_shown_to_no_model(make: Here) -> None:
+    """It was told as the run's last line, and nothing of it was kept."""
+    model = Recorder()
+    async with make(script=model) as here:
+        run = await here.start(script({"say": "so far "}, {"fail": "quota", "status": 429}))
+        lines = await here.lines(run)
+        found = await here.conversations.find(ADA, "s")
+        kept = shown((await here.messages())[-1], found.session_id)
+        assert (kept.type, kept.role, kept.metadata) == (
+            *("error", "assistant", {"reason": "model_refused"}),
+        )
+        assert (kept.content, kept.message_id) == (lines[-2]["content"], lines[-2]["message_id"])
+        assert text(await here.turn("and on")) == "and on"
+        assert [m["content"] for m in model.calls[-1].messages[2:]] == ["so far ", "and on"]
+        share_id = await here.conversations.share(ADA, "s")
+        _, said = await here.conversations.shared(ANONYMOUS, share_id)
+        assert [one.text for one in said][1:] == ["so far ", "and on", "and on"]
+        assert (await here.conversations.page(ADA, search="quota")).total == 1
+        assert (await here.conversations.page(ADA, search="refused")).total == 0
+
+
+async def test_a_failure_from_outside_stays_in_the_conversation(here: World) -> None:
+    run = await here.start(script({"tokens": 2000, "every_ms": 5}))
+    await here.shown(run, 2)
+    await here.database.write(lambda: here.runs._endings.fail(run.id, "lost"))
+    lines = await here.lines(run)
+    *_, cut, kept = await here.messages()
+    assert (cut.text, kept.type, kept.message_id) == (
+        *(text(lines), "error", lines[-2]["message_id"]),
+    )
+    await here.turn("hi", session_id="t")
+    await here.turn("hi", session_id="t", agent_mode="simple")
+    assert not any(one.type == "error" for one in await here.messages("t"))
 
 
 async def test_overrides_reach_the_model(make: Here) -> None:
