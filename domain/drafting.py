@@ -1,10 +1,13 @@
 """Agents and prompts written by a model: drafted from a description, improved towards a goal.
 
 What the model writes is JSON of a schema that is sent along and checked here. An answer that is
-not is asked for once more, as documented; a call that fails is not repeated. Nothing is stored.
+not is asked for once more, as documented; a call that fails is not repeated. Words that make no
+sense, as a small model's, are passed on to nobody: a draft is then made of the description alone,
+and a prompt is not improved. Nothing is stored.
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -13,9 +16,11 @@ from typing import Any
 import msgspec
 
 from domain.caller import Caller
+from domain.conversations import title_of
 from domain.default_prompt import DEFAULT_PROMPT
 from domain.errors import Unusable
 from domain.model_choice import ModelChoices, Resolved
+from domain.sense import is_about, is_language
 from gateways.errors import ModelError
 from gateways.models.model import ModelCall, Text
 
@@ -48,6 +53,11 @@ answer and its limits explicit, and leave out what says nothing. Answer with one
 {"optimized_prompt": "the whole new prompt"}, and nothing else.\
 """
 DEFAULT_GOAL = "clarity and structure"
+_CHINESE = re.compile(r"[\u4e00-\u9fff]")
+DESCRIPTION_MAX = 300
+"""Characters of a description that is taken over from the request."""
+TOOLS_MAX = 8
+TASK = {"zh": "# 你的任务", "en": "# Your task"}
 
 
 class Draft(msgspec.Struct, forbid_unknown_fields=True):
@@ -66,7 +76,11 @@ def draft_schema(tools: Sequence[str], *, brief: bool = False) -> dict[str, Any]
     the maps empty, so that a small model comes to an end."""
     chosen: dict[str, Any] = {"type": "array", "maxItems": 0}
     if tools:
-        chosen = {"type": "array", "maxItems": 8, "items": {"type": "string", "enum": list(tools)}}
+        chosen = {
+            "type": "array",
+            "maxItems": TOOLS_MAX,
+            "items": {"type": "string", "enum": list(tools)},
+        }
     if brief:
         chosen["maxItems"] = min(1, len(tools))
         nothing = {"type": "object", "properties": {}, "additionalProperties": False}
@@ -111,7 +125,8 @@ def _object(**properties: dict[str, Any]) -> dict[str, Any]:
 
 class Drafting:
     """Has the caller's default model write. `built_in` are the tools a draft may choose from
-    where the request lists none. Methods raise Unusable: model.failed, model.bad_json."""
+    where the request lists none. Methods raise Unusable: model.failed, model.bad_json, and
+    `optimize` model.no_sense."""
 
     def __init__(self, choices: ModelChoices, *, built_in: Sequence[str] = ()) -> None:
         self._choices = choices
@@ -125,13 +140,16 @@ class Drafting:
     async def draft(
         self, caller: Caller, description: str, tools: Sequence[str] | None = None
     ) -> Draft:
-        """An agent that does what the description says, with tools of the list."""
+        """An agent that does what the description says, with tools of the list; made of the
+        default prompt and the description where the model's words make no sense."""
         offered = list(dict.fromkeys(tools or self._built_in))[:TOOLS_SHOWN]
         prompt = DRAFTING % (", ".join(offered) or "(none)")
         answer = await self._ask(
             caller, prompt, description, partial(draft_schema, offered), max_tokens=DRAFT_TOKENS
         )
         draft = msgspec.convert(answer, Draft)
+        if not _makes_sense(draft, description):
+            return derived(description, tools or ())
         draft.availableTools = list(dict.fromkeys(draft.availableTools))
         return draft
 
@@ -141,7 +159,10 @@ class Drafting:
         answer = await self._ask(
             caller, instructions, prompt, optimized_schema, max_tokens=PROMPT_TOKENS
         )
-        return str(answer["optimized_prompt"]).strip()
+        written = str(answer["optimized_prompt"]).strip()
+        if not (is_language(written) and is_about(written, prompt, goal or "")):
+            raise Unusable("model.no_sense")
+        return written
 
     async def _ask(
         self,
@@ -171,6 +192,28 @@ class Drafting:
             if found is not None and valid(found):
                 return found
         raise Unusable("model.bad_json")
+
+
+def derived(description: str, tools: Sequence[str]) -> Draft:
+    """The draft that a description gives by itself: the default prompt with it as the task, and
+    the tools that the request lists."""
+    description = description.strip()
+    language = "zh" if _CHINESE.search(description) else "en"
+    return Draft(
+        name=title_of(description).rstrip(".!?。！？"),
+        description=" ".join(description.split())[:DESCRIPTION_MAX],
+        systemPrefix=f"{DEFAULT_PROMPT[language]}\n{TASK[language]}\n{description}",
+        systemContext={},
+        availableWorkflows={},
+        availableTools=list(dict.fromkeys(tools))[:TOOLS_MAX],
+    )
+
+
+def _makes_sense(draft: Draft, description: str) -> bool:
+    words = (draft.description, draft.systemPrefix)
+    return is_language(draft.name) and all(
+        is_language(text) and is_about(text, description) for text in words
+    )
 
 
 def _with_schema(instructions: str, schema: Mapping[str, Any], resolved: Resolved) -> str:
