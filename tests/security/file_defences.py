@@ -2,6 +2,7 @@
 31, 34, 35, 37)."""
 
 import contextlib
+import json
 import os
 import re
 import secrets
@@ -17,6 +18,8 @@ from starlette.formparsers import MultiPartParser
 
 from contracts.document import Operation
 from domain.errors import NotFound
+from domain.tools import ToolFailed
+from domain.turn.file_tools import file_tools
 from server.lane import forms
 from storage import workspace_files
 from storage.database import StorageError
@@ -140,6 +143,29 @@ async def no_path_leads_out_of_a_workspace(place: Place) -> None:
         for session in ("..", ".", "../..", "a/b", "a\\b", "%2e%2e", "a.", "x" * 129, "a\0"):
             assert (await work.list(session)).http in (400, 422), session
             assert (await acting("inside.txt", session)).http in (400, 422), session
+    assert work.unharmed()
+
+
+@without(
+    30,
+    names={f"{FILES}:_check": _any_name},
+    paths={"domain.turn.file_tools:segments": lambda path: tuple(path.split("/"))},
+)
+async def no_tool_of_an_agent_leads_out_of_its_workspace(place: Place) -> None:
+    work = Work(place)
+    files = workspace_files.WorkspaceFiles(place.data / "workspaces")
+    own = workspace_files.Place(place.agent, place.owner.id, "sess")
+    tools = {tool.name: tool for tool in file_tools(files, own)}
+    for path in [*TRAVERSAL, *outward(place)]:
+        for name, more in (("file_read", {}), ("file_write", {"content": "overwritten"})):
+            try:
+                given = await tools[name].call(json.dumps({"path": path, **more}))
+            except ToolFailed:
+                continue
+            # `./x` is x, for a model that writes it so.
+            assert path == "./a", path
+            assert name == "file_write", given
+    assert work.canary.read_bytes() == CANARY
     assert work.unharmed()
 
 

@@ -8,6 +8,9 @@ from typing import Any
 from unittest import mock
 
 from domain import skills
+from domain.caller import Caller
+from domain.errors import Forbidden
+from domain.turn.plan import InputMessage, TurnRequest
 from gateways.addresses import AllowList
 from gateways.errors import OutboundError, OutboundFailed
 from gateways.outbound import Outbound
@@ -47,6 +50,28 @@ async def no_spelling_of_an_inner_address_passes(place: Place) -> None:
 
 async def _unchecked(self: Any, purpose: str, host: str, port: int) -> Any:
     return [ip_address("127.0.0.1")]
+
+
+@without(
+    27,
+    strangers={"domain.turn.planning:_refuse_addresses": lambda request, messages: None},
+)
+async def a_stranger_has_the_server_connect_to_nothing(place: Place) -> None:
+    """Where chats are open to everybody (SAGE_OPEN_CHAT)."""
+    stranger = Caller(user_id=place.owner.id, role="operator")
+    image = {"type": "image_url", "image_url": {"url": "https://8.8.8.8/a.png"}}
+    for content, fields in (
+        ("hi", {"llm_model_config": {"base_url": "https://8.8.8.8/v1", "model": "m"}}),
+        ("hi", {"extra_mcp_config": {"docs": {"url": "https://8.8.8.8/mcp"}}}),
+        ([image], {"llm_model_config": {"supports_multimodal": True}}),
+    ):
+        messages = [InputMessage(role="user", content=content)]
+        request = TurnRequest(messages=messages, **fields)
+        try:
+            await place.quartet.runs._planner.plan(stranger, request, "en", messages)
+        except Forbidden:
+            continue
+        raise AssertionError(fields)
 
 
 @without(

@@ -36,6 +36,23 @@ async def a_key_lies_sealed(place: Place) -> None:
     assert box.open(row.api_key_sealed, f"provider:{row.id}") == key
 
 
+@without(54, erasure={"domain.runs.ending:without_secrets": lambda request: request})
+async def a_key_that_came_along_goes_with_its_run(place: Place) -> None:
+    config = {"docs": {"url": "https://8.8.4.4/mcp", "api_key": "sk-brought", "disabled": False}}
+    said = {"messages": [{"role": "user", "content": "hi"}], "extra_mcp_config": config}
+    with mock.patch("domain.turn.mcp_tools.brought", _no_servers):
+        async with place.stream(place.owner, "POST", "/api/web-stream", body=said) as stream:
+            headers = {name.lower(): value for name, value in stream.headers}
+            await stream.rest()
+    run = await place.quartet.runs._store.get(headers[b"x-run-id"].decode())
+    assert run.ended_at is not None
+    assert "_sealed" not in repr(run.request)
+
+
+async def _no_servers(*_: object) -> tuple[dict[str, object], list[str]]:
+    return {}, []
+
+
 @without(
     54,
     check={
