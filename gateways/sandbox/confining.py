@@ -138,6 +138,7 @@ def arguments(
     scratch = str(limits.scratch_bytes)
     # ruff's S108 is about the host's /tmp; these are the sandbox's own.
     argv += ["--proc", "/proc", "--dev", "/dev"]
+    argv += ["--perms", "0444", "--ro-bind-data", _file(b"", descriptors), "/proc/cmdline"]
     for mode, path in (("1777", "/dev/shm"), ("1777", "/tmp"), ("0755", HOME)):  # noqa: S108
         argv += ["--perms", mode, "--size", scratch, "--tmpfs", path]
     argv += ["--perms", "0755", "--size", str(1 << 20), "--tmpfs", "/run"]

@@ -56,6 +56,18 @@ async def test_the_kernel_is_not_set(sandbox: Sandbox) -> None:
         assert shown.endswith("\n1\n"), path
 
 
+async def test_what_is_seen_of_the_machine(sandbox: Sandbox) -> None:
+    """As SECURITY.md says: not how it was started; where the workspace lies, from the kernel, and
+    from bubblewrap only where the server is not root."""
+    assert Path("/proc/cmdline").read_text().strip()
+    assert await _said(sandbox, "cat /proc/cmdline; echo there") == "there\n"
+    assert "Read-only file system" in await _said(sandbox, "echo x > /proc/cmdline")
+    shown = await _said(sandbox, "cat /proc/[0-9]*/cmdline")
+    assert "--chdir" in shown
+    assert (str(sandbox.workspace) in shown) == (os.geteuid() != 0)
+    assert str(sandbox.workspace.name) in await _said(sandbox, "cat /proc/self/mountinfo")
+
+
 async def test_two_sessions_do_not_meet(sandboxes: Sandboxes) -> None:
     one, other = await sandboxes.open("one"), await sandboxes.open("other")
     await one.shell("a", "echo secret > file; echo secret > /tmp/file; sleep 4321 &")

@@ -129,6 +129,18 @@ async def processes_of_the_host_are_not_seen(place: Place) -> None:
     assert "No such file" in shown
 
 
+def _boot_line(argv: list[str]) -> list[str]:
+    at = argv.index("/proc/cmdline")
+    return [*argv[: at - 4], *argv[at + 1 :]]
+
+
+@without(42, mask=changed(_boot_line))
+async def the_boot_line_of_the_host_is_not_seen(place: Place) -> None:
+    """It may hold whatever the machine was started with."""
+    assert Path("/proc/cmdline").read_text().strip()
+    assert await said("cat /proc/cmdline; echo there") == "there\n"
+
+
 def _hosts_processes(argv: list[str]) -> list[str]:
     """Every namespace but the one of processes."""
     at = argv.index("--unshare-all")
