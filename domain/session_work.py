@@ -14,13 +14,18 @@ from typing import Annotated, Any
 import msgspec
 
 from domain.caller import Caller
-from domain.errors import NotFound, TooLarge, Unusable
+from domain.errors import NotFound, TooLarge, Unavailable, Unusable
 from domain.file_names import numbered
 from domain.files import SESSIONS, UNTOLD, Files
 from domain.ids import uuid7
 from domain.tools import Result, Tool, ToolFailed
 from gateways.sandbox.confining import WORKSPACE
-from gateways.sandbox.errors import NoSuchShell, SandboxError, SandboxUnavailable
+from gateways.sandbox.errors import (
+    NoSuchShell,
+    SandboxEnded,
+    SandboxError,
+    SandboxUnavailable,
+)
 from gateways.sandbox.sandboxes import Sandbox, Sandboxes
 from gateways.sandbox.shells import ConsoleRecord, ShellResult
 from storage.conversations import Conversation, ConversationStore
@@ -122,8 +127,11 @@ class SessionWork:
         return list(known.values())
 
     async def read(self, owner_id: str, session_id: str, path: str) -> str:
-        """A file as text. Raises Unusable("workspace.path"), NotFound("workspace.not_found"),
-        TooLarge("session.file_too_large")."""
+        """A file as text: of the workspace, or of the sandbox that runs, where the path begins
+        elsewhere. Raises Unusable("workspace.path"), NotFound("workspace.not_found"),
+        TooLarge("session.file_too_large"), Unavailable("session.no_answer")."""
+        if path.startswith("/") and not path.startswith(f"{WORKSPACE}/"):
+            return await self._read_inside(session_id, path)
         try:
             opened = await self._workspaces.open(
                 _place(owner_id, session_id), segments(relative(path))
@@ -140,6 +148,24 @@ class SessionWork:
             return b"".join([chunk async for chunk in opened]).decode(errors="replace")
         finally:
             await opened.aclose()
+
+    async def _read_inside(self, session_id: str, path: str) -> str:
+        """A file that is no part of the workspace is there as long as the sandbox runs, and for
+        its programs alone."""
+        sandbox = self._sandboxes.get(session_id)
+        data = None
+        if sandbox is not None:
+            try:
+                data = await sandbox.read_file(path, READ_MAX + 1)
+            except SandboxEnded:
+                pass
+            except SandboxError as error:
+                raise Unavailable("session.no_answer", reason=str(error)) from error
+        if data is None:
+            raise NotFound("workspace.not_found")
+        if len(data) > READ_MAX:
+            raise TooLarge("session.file_too_large", limit=READ_MAX)
+        return data.decode(errors="replace")
 
     async def write(
         self, owner_id: str, session_id: str, path: str, text: str, *, append: bool
@@ -260,7 +286,7 @@ class SessionWork:
             ),
             Tool(
                 "file_read",
-                "Reads a text file of the workspace.",
+                "Reads a text file: of the workspace, or any of the sandbox by its absolute path.",
                 ReadFile,
                 hands.read,
                 True,
@@ -358,7 +384,7 @@ class Shell(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ReadFile(msgspec.Struct, forbid_unknown_fields=True):
-    path: _Path
+    path: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
 
 
 class WriteFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -465,6 +491,8 @@ class _Hands:
             raise ToolFailed(f"there is no file {path}") from None
         except TooLarge:
             raise ToolFailed(f"{path} has more than {READ_MAX} bytes") from None
+        except Unavailable as error:
+            raise ToolFailed(f"{path} cannot be read: {error.details['reason']}") from None
 
 
 def relative(path: str) -> str:

@@ -163,7 +163,7 @@ class Sessions:
         return await self._work.files(await self.find(caller, session_id))
 
     async def read_file(self, caller: Caller, session_id: str, path: str) -> str:
-        """A file of its workspace as text. Raises as SessionWork.read."""
+        """A file of its workspace or its sandbox as text. Raises as SessionWork.read."""
         session = await self.find(caller, session_id)
         return await self._work.read(session.owner_id, session.id, path)
 

@@ -10,6 +10,10 @@ MESSAGES = {
         "The file has more than {limit} bytes.",
     ),
     "session.event": ("event_id 无效", "The event_id names nothing in this session."),
+    "session.no_answer": (
+        "会话沙箱没有响应：{reason}",
+        "The session's sandbox gave nothing: {reason}.",
+    ),
     "session.no_display": (
         "无法打开会话屏幕：{reason}",
         "The session's screen cannot be shown: {reason}.",

@@ -78,6 +78,29 @@ async def test_killing_leaves_the_others_alone(sandbox: Sandbox) -> None:
     assert await kept.stdout.readline() == b"on\n"
 
 
+async def test_a_file_is_read_as_programs_see_it(sandbox: Sandbox) -> None:
+    await sandbox.shell(
+        "a", "printf 'a\\0b' > /tmp/x; ln -s x /tmp/y; : > /tmp/empty; mkfifo /tmp/p"
+    )
+    await sandbox.shell("a", "touch /tmp/mine; chmod 000 /tmp/mine")
+    assert await sandbox.read_file("/tmp/x", 10) == b"a\0b"
+    assert await sandbox.read_file("/tmp/y", 2) == b"a\0"
+    assert await sandbox.read_file("/tmp/empty", 10) == b""
+    for path in ("/tmp/none", "/tmp", "/tmp/p", "/dev/zero", "/tmp/mine", "-n", "a\0b", ""):
+        assert await sandbox.read_file(path, 10) is None
+    assert sandbox.ended == ""
+
+
+async def test_a_reader_that_hangs_is_not_waited_for(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateways.sandbox.sandboxes.READ_S", 0.2)
+    await sandbox.shell("a", "kill -STOP 2; sleep 60", timeout_s=0.5)
+    monkeypatch.setattr("gateways.sandbox.channel.ANSWER_S", 0.5)
+    with pytest.raises(SandboxError):
+        await sandbox.read_file("/etc/passwd", 10)
+
+
 async def _sleeping(sandbox: Sandbox, wanted: int) -> int:
     """How many sleeps run, once they are as many as wanted, or at a deadline."""
     found = -1

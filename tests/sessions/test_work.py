@@ -86,7 +86,11 @@ async def test_what_a_workspace_does_not_give(here: Place) -> None:
         ("missing", 404),
         ("large", 413),
         ("../x", 400),
-        ("/etc/passwd", 400),
+        (f"{HOME}/../.bashrc", 400),
+        ("/etc/shadow", 404),
+        ("/proc/self/mem", 404),
+        ("/dev/urandom", 404),
+        ("/home/ubuntu", 404),
         ("%2e%2e/x", 400),
     ]:
         answer = await ann.client.post(f"{base}/file", json={"filepath": path})
@@ -107,6 +111,44 @@ async def test_an_attachment_lies_in_the_sandbox(here: Place) -> None:
     assert told[0][1]["attachments"] == [{**file, "filepath": f"{HOME}/upload/a b.txt"}]
     called = next(d for n, d in told if n == "tool" and d["status"] == "called")
     assert called["content"]["console"][0]["output"] == "of ann"
+
+
+async def test_a_file_outside_the_workspace_is_the_sandboxs(here: Place, tmp_path: Path) -> None:
+    """It is read inside, never on the host, and only while the sandbox runs."""
+    ann, bob, admin = await here.account(), await here.account(), await here.admin()
+    session = await ann.create()
+    path = f"/sandbox/api/sessions/{session}/file"
+    mark = tmp_path / "mark"
+    mark.write_text("of the host")
+
+    async def status(account: Account, filepath: str) -> int:
+        return (await account.client.post(path, json={"filepath": filepath})).status_code
+
+    assert await status(ann, "/etc/passwd") == 404
+    makes = (
+        "echo -n grüße > /tmp/x; echo alias > ~/.bashrc; mkfifo /tmp/p; truncate -s 2M /tmp/large"
+    )
+    told = await ann.chat(
+        session,
+        script(
+            call("shell_execute", command=f"{makes}; ln -s {mark} /tmp/link; ln -s /tmp/x here"),
+            call("file_read", path="/tmp/x"),
+            call("file_read", path="/tmp/none"),
+        ),
+    )
+    read, missing = [d["content"] for n, d in told if n == "tool" and d["status"] == "called"][1:]
+    assert read == {"content": "grüße"}
+    assert missing["error"] == "file_read failed: there is no file /tmp/none"
+    assert await ann.content(session, "/tmp/x") == "grüße"
+    assert await ann.content(session, "/home/ubuntu/.bashrc") == "alias\n"
+    passwd = await ann.content(session, "/etc/passwd")
+    assert "ubuntu:x:1000" in passwd
+    assert passwd != Path("/etc/passwd").read_text()
+    assert await admin.content(session, "/tmp/x") == "grüße"
+    assert await status(bob, "/tmp/x") == 403
+    assert await status(ann, "/tmp/large") == 413
+    for missed in ("/tmp/link", str(mark), "/tmp/p", "/tmp", "here", "/tmp/x; cat /tmp/x", "-n"):
+        assert await status(ann, missed) == 404, missed
 
 
 async def upload(ann: Account, name: str, content: bytes) -> str:
