@@ -202,10 +202,10 @@ def _content(message: Message, images: bool) -> Any:
 
 def _words(message: Message) -> str:
     """What a message says; one that only brings files along names them."""
-    if message.text:
-        return message.text
-    files = (message.details or {}).get("attachments") or ()
-    return f"[attached: {', '.join(file['filename'] for file in files)}]" if files else ""
+    text, files = message.text or "", (message.details or {}).get("attachments")
+    if text.strip() or not files:
+        return text
+    return f"[attached: {', '.join(file['filename'] for file in files)}]"
 
 
 def _turns(messages: Sequence[PromptMessage]) -> list[list[PromptMessage]]:

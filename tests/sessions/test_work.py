@@ -190,6 +190,8 @@ async def test_an_attachment_needs_no_words(here: Place) -> None:
     told = await ann.chat(session, " ", attachments=[file])
     assert said(told) == ["Thank you."]
     assert told[0][1]["attachments"][0]["filepath"] == f"{HOME}/upload/figures (2).csv"
+    told = await ann.chat(session, " ", attachments=[file])
+    assert said(told) == ["[attached: figures.csv]"]
     blank = await ann.client.post(f"/sandbox/api/sessions/{session}/chat", json={"message": " "})
     assert blank.status_code == 400
 
