@@ -68,7 +68,9 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 class PlatformMcp:
-    """The platform's servers. Methods that name one raise NotFound("mcp.not_found")."""
+    """The platform's servers. Methods that name one raise NotFound("mcp.not_found"). Those that
+    change one over stdio, or make it one, raise Forbidden("mcp.stdio_forbidden") unless the caller
+    is an administrator."""
 
     def __init__(
         self,
@@ -127,20 +129,21 @@ class PlatformMcp:
 
         Saving starts no process and connects to nothing; those that are enabled are asked
         afterwards. Raises Invalid, Unusable: mcp.too_many, platform.address_invalid,
-        platform.address_refused; Forbidden("mcp.stdio_forbidden") where somebody who is no
-        administrator saves a server over stdio; Conflict("mcp.busy").
+        platform.address_refused; Conflict("mcp.busy").
         """
         read = {name: _read(name, config) for name, config in servers.items()}
         for name, config in read.items():
-            if config.transport == "stdio" and not caller.is_admin:
-                raise Forbidden("mcp.stdio_forbidden", name=name)
+            _check_stdio(caller, name, config.transport)
         urls = [one.url or "" for one in read.values() if one.transport != "stdio"]
         await asyncio.gather(*(checked(self._outbound, "mcp", url) for url in urls))
 
         def unit() -> Unit[list[str]]:
             ids = []
             for name in sorted(read):
-                ids.append((yield from self._keep(name, read[name], servers[name])))
+                held = yield from self._store.lock_platform_named(name)
+                if held is not None:
+                    _check_stdio(caller, name, held.protocol)
+                ids.append((yield from self._keep(name, held, read[name], servers[name])))
             if (yield from self._store.count_platform()) > SERVERS_MAX:
                 raise Unusable("mcp.too_many", most=SERVERS_MAX)
             told = deed("mcp.platform_saved", caller, names=sorted(read))
@@ -155,9 +158,7 @@ class PlatformMcp:
 
     async def set_enabled(self, caller: Caller, name: str, *, enabled: bool) -> None:
         def unit() -> Unit[str]:
-            held = yield from self._store.lock_platform_named(name)
-            if held is None:
-                raise NotFound("mcp.not_found")
+            held = yield from self._held(caller, name)
             yield from self._store.update_platform(msgspec.structs.replace(held, enabled=enabled))
             told = deed("mcp.platform_enabled", caller, name=name, enabled=enabled)
             yield from self._log.append(f"user:{caller.user_id}", [told])
@@ -171,9 +172,7 @@ class PlatformMcp:
         """Erase a server, its secrets, its tools and what accounts wanted of it."""
 
         def unit() -> Unit[None]:
-            held = yield from self._store.lock_platform_named(name)
-            if held is None:
-                raise NotFound("mcp.not_found")
+            held = yield from self._held(caller, name)
             yield from self._store.delete_platform(held.id)
             yield from self._preferences.forget("mcp", held.id)
             told = deed("mcp.platform_deleted", caller, name=name)
@@ -234,8 +233,21 @@ class PlatformMcp:
 
     # --- parts ----------------------------------------------------------------------------
 
-    def _keep(self, name: str, config: ServerConfig, whole: Mapping[str, Any]) -> Unit[str]:
+    def _held(self, caller: Caller, name: str) -> Unit[PlatformServer]:
+        """A server that the caller may change, locked."""
         held = yield from self._store.lock_platform_named(name)
+        if held is None:
+            raise NotFound("mcp.not_found")
+        _check_stdio(caller, name, held.protocol)
+        return held
+
+    def _keep(
+        self,
+        name: str,
+        held: PlatformServer | None,
+        config: ServerConfig,
+        whole: Mapping[str, Any],
+    ) -> Unit[str]:
         server_id = held.id if held else uuid7()
         made = PlatformServer(
             id=server_id,
@@ -270,6 +282,13 @@ class PlatformMcp:
             for server in await self._store.list_platform()
             if server.enabled and is_due(server.refreshed_at, server.error, now)
         ]
+
+
+def _check_stdio(caller: Caller, name: str, transport: str | None) -> None:
+    """Whoever says which commands run, and when, is an administrator, also where anybody may keep
+    servers. Raises Forbidden."""
+    if transport == "stdio" and not caller.is_admin:
+        raise Forbidden("mcp.stdio_forbidden", name=name)
 
 
 def _read(name: str, config: Mapping[str, Any]) -> ServerConfig:

@@ -33,8 +33,8 @@ MESSAGES = {
         "The api_key is a masked one; give it in full.",
     ),
     "mcp.stdio_forbidden": (
-        "只有超级管理员可以保存 stdio 服务器: {name}",
-        "Only a super admin may save a server over stdio: {name}",
+        "只有超级管理员可以保存或更改 stdio 服务器: {name}",
+        "Only a super admin may save or change a server over stdio: {name}",
     ),
     "a2a.not_found": ("A2A 服务器不存在", "There is no such A2A agent."),
     "a2a.exists": ("该地址的 A2A 服务器已存在", "There is an A2A agent of this address already."),

@@ -289,7 +289,17 @@ def test_what_the_operator_may_open(tmp_path: Path, server: Running) -> None:
     """Anybody keeps servers, as the reference has it; but nobody a command line."""
     with serving(tmp_path, SANDBOX_OPEN_CONFIG="true") as world:
         ann = world.account("ann").client
+        assert save(world.admin.client, started={**STDIO, "enabled": False}).success
+        kept = listed(ann)
         for client in (world.anonymous, ann):
+            path = {"server_name": "started"}
+            for enabled in (True, False):
+                operation = "app_config_update_mcp_server_enabled"
+                refused = client.call(operation, path=path, body={"enabled": enabled})
+                assert (refused.http, refused.status) == (403, 403)
+            assert client.call("app_config_delete_mcp_server", path=path).http == 403
+            assert save(client, started={"url": server.endpoint.url}).http == 403
+            assert listed(client) == kept
             name = unique("open")
             assert save(client, **{name: {"url": server.endpoint.url}}).success
             assert "echo" in listed(client)[name]["tools"]
@@ -304,4 +314,5 @@ def test_what_the_operator_may_open(tmp_path: Path, server: Running) -> None:
         broken = ann.holding("no token")
         assert broken.call("app_config_update_agent", body={}).http == 401
         assert ann.call("admin_list_users").http == 403, "and nothing else is open"
-        assert all(one["transport"] != "stdio" for one in listed(ann).values())
+        stdio = [name for name, one in listed(ann).items() if one["transport"] == "stdio"]
+        assert stdio == ["started"], "nobody but the administrator has one"

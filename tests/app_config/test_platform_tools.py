@@ -167,6 +167,33 @@ async def test_stdio_is_for_administrators(here: Here, over_http: Running) -> No
     assert await here.platform.mcp.list() == []
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+async def test_what_administrators_start_is_theirs_to_change(
+    here: Here, over_http: Running, enabled: bool
+) -> None:
+    mcp = here.platform.mcp
+    await mcp.merge(ROOT, {"kept": {**STDIO, "enabled": enabled}})
+    before = await mcp.list()
+    for change in (
+        mcp.set_enabled(ANN, "kept", enabled=not enabled),
+        mcp.delete(ANN, "kept"),
+        mcp.merge(ANN, {"kept": {"url": over_http.endpoint.url}}),
+        mcp.merge(ANN, {"kept": {**STDIO, "args": ["other"]}}),
+        mcp.merge(
+            ANN, {"hers": {"url": over_http.endpoint.url}, "kept": {"url": "http://127.0.0.1:9/"}}
+        ),
+    ):
+        with pytest.raises(Forbidden) as refused:
+            await change
+        assert refused.value.key == "mcp.stdio_forbidden"
+        assert await mcp.list() == before
+    await mcp.set_enabled(ROOT, "kept", enabled=not enabled)
+    await mcp.merge(ROOT, {"kept": {"url": over_http.endpoint.url}})
+    await mcp.set_enabled(ANN, "kept", enabled=False)
+    await mcp.delete(ANN, "kept")
+    assert await mcp.list() == [], "a server that is started by nobody is anybody's"
+
+
 @pytest.mark.parametrize(
     ("name", "config", "place", "rule"),
     [
