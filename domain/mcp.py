@@ -272,9 +272,10 @@ def put_tools(
     owner: str | None,
     prefix: str,
     reserved: Set[str],
+    barred: str = "",
 ) -> Unit[None]:
     """Keep those of a server's tools that can be used, each under its name. `owner` None is the
-    platform."""
+    platform; `barred` is how no name begins, "" for any."""
     names = yield from store.names(owner)
     mine = {remote: name for (of, remote), name in names.items() if of == server_id}
     taken = set(reserved) | {name for (of, _), name in names.items() if of != server_id}
@@ -283,11 +284,12 @@ def put_tools(
         tool.name: mine[tool.name]
         for tool in usable
         if tool.name in mine and mine[tool.name] not in taken
+        if not _is_barred(mine[tool.name], barred)
     }
     taken |= set(kept.values())
     rows = []
     for position, tool in enumerate(usable):
-        name = kept.get(tool.name) or name_for(tool.name, prefix, taken)
+        name = kept.get(tool.name) or name_for(tool.name, prefix, taken, barred)
         taken.add(name)
         rows.append(
             McpTool(
@@ -371,18 +373,25 @@ def _usable(tool: Described) -> bool:
     return True
 
 
-def name_for(remote: str, server: str, taken: Set[str]) -> str:
-    """The name by which a model calls a server's tool."""
+def name_for(remote: str, server: str, taken: Set[str], barred: str = "") -> str:
+    """The name by which a model calls a server's tool: none of those taken, and none that begins
+    with what is barred."""
     name = _fit(remote)
-    if name not in taken:
+    if name not in taken and not _is_barred(name, barred):
         return name
     name = _fit(f"{server}_{remote}")
+    if _is_barred(name, barred):
+        name = _fit(f"mcp_{name}")
     number = 1
     found = name
     while found in taken:
         number += 1
         found = f"{name[: NAME_MAX - len(str(number)) - 1]}_{number}"
     return found
+
+
+def _is_barred(name: str, barred: str) -> bool:
+    return bool(barred) and name.startswith(barred)
 
 
 def _fit(name: str) -> str:

@@ -46,7 +46,7 @@ class Workshop(msgspec.Struct, frozen=True):
 
     async def tools(self, run: Run, session: SessionTurn) -> Mapping[str, TurnTool]:
         """The tools of a session's run, by name."""
-        offered = await self.platform.tools.named(session.offered)
+        offered = await self.platform.tools.named(run.owner_id, session.offered)
         most = session.max_search_results
         own = self.work.tools(run.owner_id, run.conversation_id, most)
         own.append(web_search(self.web, most=most, usual=most))
@@ -77,8 +77,7 @@ def workshop(
         work,
         workspaces,
         sandboxes,
-        platform.mcp,
-        platform.a2a,
+        platform.tools,
     )
     return Workshop(work, platform, runtime, web)
 

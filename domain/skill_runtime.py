@@ -21,9 +21,8 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from domain.files import SESSIONS
-from domain.platform.a2a import PlatformA2a
-from domain.platform.mcp import PlatformMcp
 from domain.platform.skills import PlatformSkills
+from domain.platform.tools import PlatformTools
 from domain.session_work import SessionWork
 from domain.skill_entry import Entry
 from domain.skill_manifest import FILE
@@ -105,8 +104,7 @@ class SkillRuntime:
         work: SessionWork,
         workspaces: WorkspaceFiles,
         sandboxes: Sandboxes,
-        mcp: PlatformMcp,
-        a2a: PlatformA2a,
+        platform: PlatformTools,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -119,8 +117,7 @@ class SkillRuntime:
         self._work = work
         self._workspaces = workspaces
         self._sandboxes = sandboxes
-        self._mcp = mcp
-        self._a2a = a2a
+        self._platform = platform
         self._clock = clock
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -252,24 +249,18 @@ class SkillRuntime:
         """A lock that is there for as long as somebody holds it or waits for it."""
         return self._locks.setdefault(key, asyncio.Lock())
 
-    async def run_mcp(self, entry: Entry, arguments: dict[str, Any]) -> str:
+    async def run_mcp(self, owner_id: str, entry: Entry, arguments: dict[str, Any]) -> str:
         """What the tool of a server gives. Raises ToolFailed."""
-        for tool in await self._mcp.tools():
-            if (tool.server_name, tool.remote_name) == (entry.server, entry.tool):
-                result = await self._mcp.call(tool, arguments)
-                if result.text or result.structured is None:
-                    return shortened(result.text)
-                return shortened(msgspec.json.encode(result.structured).decode())
-        raise ToolFailed(f"the platform has no tool {entry.tool} of a server {entry.server} now")
+        result = await self._platform.call_mcp(owner_id, entry.server, entry.tool, arguments)
+        if result.text or result.structured is None:
+            return shortened(result.text)
+        return shortened(msgspec.json.encode(result.structured).decode())
 
-    async def run_a2a(self, entry: Entry, message: str) -> str:
+    async def run_a2a(self, owner_id: str, entry: Entry, message: str) -> str:
         """What an agent says. Raises ToolFailed."""
         if not message:
             raise ToolFailed("the skill's agent needs a message")
-        for agent in await self._a2a.list():
-            if entry.agent in (agent.id, agent.name, agent.base_url):
-                return shortened(await self._a2a.ask(agent.id, message))
-        raise ToolFailed(f"the platform has no agent {entry.agent}")
+        return shortened(await self._platform.ask_a2a(owner_id, entry.agent, message))
 
 
 class _Hands:
@@ -321,9 +312,9 @@ class _Hands:
         skill_id, edition = await self._taken(wanted.skill)
         match edition.runtime_type:
             case "mcp":
-                return await self._runtime.run_mcp(edition.entry, wanted.input)
+                return await self._runtime.run_mcp(self._owner_id, edition.entry, wanted.input)
             case "a2a":
-                return await self._runtime.run_a2a(edition.entry, wanted.message)
+                return await self._runtime.run_a2a(self._owner_id, edition.entry, wanted.message)
         line = _line(skill_id, edition, wanted)
         if await self._runtime.asks() and agreed != self._digest(skill_id, edition, line):
             raise ToolFailed("the user has not agreed to this call")

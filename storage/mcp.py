@@ -35,15 +35,15 @@ class McpServer(msgspec.Struct, frozen=True):
 class PlatformServer(msgspec.Struct, frozen=True):
     """A row of `mcp_servers` that is the platform's.
 
-    `config_sealed` holds its whole configuration. `enabled` is the administrators' word; `error`
-    says why it could not be asked for its tools, "" where it could or was not asked yet, and
-    `refreshed_at` is 0 until it was. A server with an error offers no tools.
+    `config_sealed` holds its whole configuration, its address among it. `enabled` is the
+    administrators' word; `error` says why it could not be asked for its tools, "" where it could
+    or was not asked yet, and `refreshed_at` is 0 until it was. A server with an error offers no
+    tools.
     """
 
     id: str
     name: str
     protocol: Literal["stdio", "sse", "streamable_http"]
-    url: str
     created_at: float
     refreshed_at: float
     enabled: bool
@@ -160,10 +160,6 @@ FIND_PLATFORM = Statement(
     select(*_PLATFORMS).where(_OF_PLATFORM, mcp_servers.c.id == bindparam("server_id")),
     into=PlatformServer,
 )
-FIND_PLATFORM_NAMED = Statement(
-    select(*_PLATFORMS).where(_OF_PLATFORM, mcp_servers.c.name == bindparam("server_name")),
-    into=PlatformServer,
-)
 LOCK_PLATFORM = Statement(
     select(*_PLATFORMS)
     .where(_OF_PLATFORM, mcp_servers.c.id == bindparam("server_id"))
@@ -180,7 +176,8 @@ COUNT_PLATFORM = Statement(select(func.count()).select_from(mcp_servers).where(_
 INSERT_PLATFORM = Statement(
     insert(mcp_servers).values(
         {name: bindparam(name) for name in PlatformServer.__struct_fields__}
-        | {"owner_id": None, "api_key_sealed": "", "api_key_hint": "", "disabled": false()}
+        | {"owner_id": None, "url": "", "api_key_sealed": "", "api_key_hint": ""}
+        | {"disabled": false()}
     )
 )
 UPDATE_PLATFORM = Statement(
@@ -300,9 +297,6 @@ class McpStore:
 
     async def get_platform(self, server_id: str) -> PlatformServer | None:
         return await self._database.read_one(FIND_PLATFORM(server_id=server_id))
-
-    async def find_platform(self, name: str) -> PlatformServer | None:
-        return await self._database.read_one(FIND_PLATFORM_NAMED(server_name=name))
 
     async def tools_platform(self) -> Sequence[OfferedTool]:
         """The tools of all the platform's servers, those of switched-off ones too."""

@@ -16,11 +16,11 @@ from domain.caller import Caller
 from domain.deeds import deed
 from domain.errors import Conflict, NotFound, Unusable
 from domain.ids import uuid7
-from domain.platform.addresses import checked
+from domain.platform.addresses import checked, normalised
 from domain.platform.refreshing import Refreshing, is_due
 from domain.tools import ToolFailed
 from gateways.a2a import A2aClient, Card
-from gateways.errors import A2aError
+from gateways.errors import A2aError, OutboundRefused
 from gateways.outbound import Outbound
 from storage.a2a import A2aServer, A2aStore
 from storage.database import Database, Duplicate, Unit
@@ -32,6 +32,8 @@ logger = logging.getLogger("quartet.a2a")
 AGENTS_MAX = 500
 TRIES = 5
 NAME_MAX = 64
+PREFIX = "a2a_"
+"""How the names of agents' tools begin, and those of nobody else's."""
 ERROR_MAX = 500
 _UNFIT = re.compile(r"[^A-Za-z0-9]+")
 
@@ -63,24 +65,24 @@ class PlatformA2a:
         """Every agent as it was when it was last asked, the oldest first."""
         return await self._store.list_all()
 
-    async def find(self, server_id: str) -> A2aServer:
-        found = await self._store.get(server_id)
-        if found is None:
+    def lock(self, server_id: str) -> Unit[A2aServer]:
+        """An agent, locked until the unit ends."""
+        held = yield from self._store.lock(server_id)
+        if held is None:
             raise NotFound("a2a.not_found")
-        return found
+        return held
 
     # --- what administrators keep ---------------------------------------------------------
 
     async def add(self, caller: Caller, base_url: str) -> None:
-        """Keep an agent, and ask for its card afterwards.
+        """Keep an agent, and ask for its card afterwards. Two spellings of an address are one.
 
         Raises Unusable: platform.address_invalid, platform.address_refused, a2a.too_many;
         Conflict: a2a.exists, a2a.busy.
         """
-        base_url = base_url.strip().rstrip("/")
-        if urlsplit(base_url).query:
+        if "?" in base_url:
             raise Unusable("platform.address_invalid")
-        base_url = await checked(self._outbound, "a2a", base_url)
+        base_url = _base(await checked(self._outbound, "a2a", base_url))
         server_id = uuid7()
 
         def unit() -> Unit[None]:
@@ -113,9 +115,7 @@ class PlatformA2a:
 
     async def set_enabled(self, caller: Caller, server_id: str, *, enabled: bool) -> None:
         def unit() -> Unit[None]:
-            held = yield from self._store.lock(server_id)
-            if held is None:
-                raise NotFound("a2a.not_found")
+            held = yield from self.lock(server_id)
             yield from self._store.update(msgspec.structs.replace(held, enabled=enabled))
             told = deed("a2a.enabled", caller, server_id=server_id, enabled=enabled)
             yield from self._log.append(f"user:{caller.user_id}", [told])
@@ -128,8 +128,7 @@ class PlatformA2a:
         """Erase an agent and what accounts wanted of it."""
 
         def unit() -> Unit[None]:
-            if (yield from self._store.lock(server_id)) is None:
-                raise NotFound("a2a.not_found")
+            yield from self.lock(server_id)
             yield from self._store.delete(server_id)
             yield from self._preferences.forget("a2a", server_id)
             told = deed("a2a.deleted", caller, server_id=server_id)
@@ -182,6 +181,19 @@ class PlatformA2a:
         ]
 
 
+def is_at(agent: A2aServer, address: str) -> bool:
+    """Whether an agent is at an address, however that is spelt."""
+    try:
+        return _base(address.strip()) == agent.base_url
+    except OutboundRefused:
+        return False
+
+
+def _base(address: str) -> str:
+    """An address in its one spelling, without a slash at its end. Raises OutboundRefused."""
+    return normalised(address).rstrip("/")
+
+
 def _known(base_url: str, card: Card) -> dict[str, Any]:
     return {
         "name": card.name or _host(base_url),
@@ -213,7 +225,7 @@ def _host(base_url: str) -> str:
 
 def _tool_name(base_url: str, taken: Set[str]) -> str:
     place = urlsplit(base_url)
-    name = "a2a_" + _UNFIT.sub("_", place.netloc + place.path).strip("_")
+    name = PREFIX + _UNFIT.sub("_", place.netloc + place.path).strip("_")
     name = found = name[:NAME_MAX]
     number = 1
     while found in taken:

@@ -18,10 +18,11 @@ from domain.deeds import deed
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, Unusable
 from domain.ids import uuid7
 from domain.mcp import call, put_tools
+from domain.platform.a2a import PREFIX as AGENTS
 from domain.platform.addresses import checked
 from domain.platform.refreshing import Refreshing, is_due
 from domain.tools import ToolFailed
-from gateways.errors import McpError, McpFailed
+from gateways.errors import McpError, McpFailed, McpRefused
 from gateways.mcp import CONNECTION_HEADERS, Described, Endpoint, McpClient, Result
 from gateways.mcp_stdio import Command
 from gateways.outbound import Outbound
@@ -34,7 +35,6 @@ from storage.tool_preferences import ToolPreferences
 logger = logging.getLogger("quartet.mcp")
 
 SERVERS_MAX = 500
-ERROR_MAX = 500
 TEXT_MAX = 8192
 MANY = 100
 """Arguments, variables or headers of one server."""
@@ -42,6 +42,8 @@ _NAME = re.compile(r"[^\x00-\x20/\\\x7f]([^\x00-\x1f/\\\x7f]*[^\x00-\x20/\\\x7f]
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
+
+Reason = Literal["not allowed by the operator", "its answer is an error", "no answer"]
 
 
 class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,11 +118,12 @@ class PlatformMcp:
             if server.enabled and not server.error
         ]
 
-    async def find(self, name: str) -> PlatformServer:
-        found = await self._store.find_platform(name)
-        if found is None:
+    def lock(self, name: str) -> Unit[PlatformServer]:
+        """A server, locked until the unit ends."""
+        held = yield from self._store.lock_platform_named(name)
+        if held is None:
             raise NotFound("mcp.not_found")
-        return found
+        return held
 
     # --- what administrators keep ---------------------------------------------------------
 
@@ -192,9 +195,9 @@ class PlatformMcp:
         try:
             found = await self._client.tools(self._endpoint(server))
         except McpError as failed:
-            # What it says itself is not for everybody, and everybody may list servers.
-            error = "its answer is an error" if isinstance(failed, McpFailed) else str(failed)
-            logger.info("MCP server %s does not answer: %s", server.id, error)
+            error = _reason(failed)
+            said = error if isinstance(failed, McpFailed) else failed
+            logger.info("MCP server %s does not answer: %s", server.id, said)
 
         def unit() -> Unit[None]:
             held = yield from self._store.lock_platform(server_id)
@@ -208,9 +211,10 @@ class PlatformMcp:
                     owner=None,
                     prefix=held.name,
                     reserved=self._reserved,
+                    barred=AGENTS,
                 )
             yield from self._store.update_platform(
-                msgspec.structs.replace(held, error=error[:ERROR_MAX], refreshed_at=self._clock())
+                msgspec.structs.replace(held, error=error, refreshed_at=self._clock())
             )
 
         for _ in range(SERVERS_MAX):
@@ -235,9 +239,7 @@ class PlatformMcp:
 
     def _held(self, caller: Caller, name: str) -> Unit[PlatformServer]:
         """A server that the caller may change, locked."""
-        held = yield from self._store.lock_platform_named(name)
-        if held is None:
-            raise NotFound("mcp.not_found")
+        held = yield from self.lock(name)
         _check_stdio(caller, name, held.protocol)
         return held
 
@@ -253,7 +255,6 @@ class PlatformMcp:
             id=server_id,
             name=name,
             protocol=config.transport or "streamable_http",
-            url="" if config.transport == "stdio" else (config.url or "").strip(),
             created_at=held.created_at if held else self._clock(),
             refreshed_at=0.0,
             enabled=config.enabled is not False,
@@ -273,7 +274,8 @@ class PlatformMcp:
         config = msgspec.json.decode(text, type=ServerConfig)
         if server.protocol == "stdio":
             return Command((config.command or "", *(config.args or ())), config.env or {})
-        return Endpoint(server.protocol, server.url, headers=config.headers or {})
+        url = (config.url or "").strip()
+        return Endpoint(server.protocol, url, headers=config.headers or {})
 
     async def _due(self) -> Sequence[str]:
         now = self._clock()
@@ -282,6 +284,16 @@ class PlatformMcp:
             for server in await self._store.list_platform()
             if server.enabled and is_due(server.refreshed_at, server.error, now)
         ]
+
+
+def _reason(failed: McpError) -> Reason:
+    """Why a server has no tools, for everybody who may list servers: neither in its own words nor
+    with a word of where it is."""
+    if isinstance(failed, McpRefused):
+        return "not allowed by the operator"
+    if isinstance(failed, McpFailed):
+        return "its answer is an error"
+    return "no answer"
 
 
 def _check_stdio(caller: Caller, name: str, transport: str | None) -> None:

@@ -11,9 +11,10 @@ import msgspec
 from domain.caller import Caller
 from domain.deeds import deed
 from domain.errors import NotFound
-from domain.platform.a2a import PlatformA2a
+from domain.platform.a2a import PlatformA2a, is_at
 from domain.platform.mcp import PlatformMcp
 from domain.tools import Result, ToolFailed, shortened
+from gateways.mcp import Result as McpResult
 from storage.a2a import A2aServer
 from storage.database import Database, Orphan, Unit
 from storage.events import EventLog
@@ -177,12 +178,13 @@ class PlatformTools:
     async def prefer(self, caller: Caller, kind: Kind, tool_id: str, *, enabled: bool) -> None:
         """Switch a server or an agent on or off for the caller alone. Raises NotFound:
         mcp.not_found, a2a.not_found."""
-        if kind == "mcp":
-            found = (await self._mcp.find(tool_id)).id
-        else:
-            found = (await self._a2a.find(tool_id)).id
 
         def unit() -> Unit[None]:
+            # Locked, so that what is deleted meanwhile leaves no preference behind.
+            if kind == "mcp":
+                found = (yield from self._mcp.lock(tool_id)).id
+            else:
+                found = (yield from self._a2a.lock(tool_id)).id
             yield from self._preferences.put(caller.user_id, kind, found, enabled=enabled)
             told = deed("tool.preferred", caller, toolbox=kind, tool_id=found, enabled=enabled)
             yield from self._log.append(f"user:{caller.user_id}", [told])
@@ -197,33 +199,48 @@ class PlatformTools:
     async def offered(self, user_id: str) -> Mapping[str, PlatformTool]:
         """The tools that an account's turns may use, by the name that models call them by. Reads
         rows; nothing is started and nothing connected to."""
-        servers = await self._preferences.of(user_id, "mcp")
-        agents = await self._preferences.of(user_id, "a2a")
-        return {tool.name: tool for tool in await self._all(servers, agents)}
+        tools: list[PlatformTool] = [
+            *(McpPlatformTool(self._mcp, tool) for tool in await self._tools(user_id)),
+            *(A2aPlatformTool(self._a2a, agent) for agent in await self._agents(user_id)),
+        ]
+        return {tool.name: tool for tool in tools}
 
-    async def named(self, names: Sequence[str]) -> Mapping[str, PlatformTool]:
-        """Those of the tools with these names that administrators have enabled still: for a turn
-        that was offered them before."""
+    async def named(self, user_id: str, names: Sequence[str]) -> Mapping[str, PlatformTool]:
+        """Those of an account's tools that have these names still: for a turn that was offered
+        them before."""
         if not names:
             return {}
-        return {tool.name: tool for tool in await self._all({}, {}) if tool.name in names}
+        offered = await self.offered(user_id)
+        return {name: tool for name, tool in offered.items() if name in names}
 
-    async def _all(
-        self, servers: Mapping[str, bool], agents: Mapping[str, bool]
-    ) -> list[PlatformTool]:
-        tools: list[PlatformTool] = [
-            McpPlatformTool(self._mcp, tool)
-            for tool in await self._mcp.tools()
-            if servers.get(tool.server_id, True)
-        ]
-        taken = {tool.name for tool in tools}
-        tools += [
-            A2aPlatformTool(self._a2a, agent)
+    async def call_mcp(
+        self, user_id: str, server: str, tool: str, arguments: dict[str, Any]
+    ) -> McpResult:
+        """Call a tool by its server's names, once, for an account. Raises ToolFailed."""
+        for each in await self._tools(user_id):
+            if (each.server_name, each.remote_name) == (server, tool):
+                return await self._mcp.call(each, arguments)
+        raise ToolFailed(f"the account has no tool {tool} of a server {server} now")
+
+    async def ask_a2a(self, user_id: str, agent: str, message: str) -> str:
+        """What an agent, given by its id, name or address, says to a message of an account, sent
+        once. Raises ToolFailed."""
+        for each in await self._agents(user_id):
+            if agent in (each.id, each.name) or is_at(each, agent):
+                return await self._a2a.ask(each.id, message)
+        raise ToolFailed(f"the account has no agent {agent} now")
+
+    async def _tools(self, user_id: str) -> list[OfferedTool]:
+        wanted = await self._preferences.of(user_id, "mcp")
+        return [tool for tool in await self._mcp.tools() if wanted.get(tool.server_id, True)]
+
+    async def _agents(self, user_id: str) -> list[A2aServer]:
+        wanted = await self._preferences.of(user_id, "a2a")
+        return [
+            agent
             for agent in await self._a2a.list()
-            if agent.enabled and agent.card is not None and agents.get(agent.id, True)
-            if agent.tool_name not in taken
+            if agent.enabled and agent.card is not None and wanted.get(agent.id, True)
         ]
-        return tools
 
 
 def _read(arguments: str, shape: Any) -> Any:

@@ -215,7 +215,9 @@ class MCPServerItem(Struct, kw_only=True):
     enabled: bool
     transport: Literal['stdio', 'sse', 'streamable_http']
     tools: list[str]
-    error: str | UnsetType = UNSET
+    error: Literal['not allowed by the operator', 'its answer is an error', 'no answer'] | UnsetType = (
+        UNSET
+    )
 
 
 class MediaTypeError(Struct, kw_only=True):

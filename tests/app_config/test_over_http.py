@@ -18,7 +18,9 @@ from contracts.sandbox import World
 from tests.tools.agents import agent
 from tests.tools.servers import COMMAND, SERVER, Running, everything
 
-CANARIES = {name: f"canary-{name}-6b1f08c3" for name in ("key", "env", "header", "arg", "extra")}
+CANARIES = {
+    name: f"canary-{name}-6b1f08c3" for name in ("key", "env", "header", "arg", "extra", "url")
+}
 LLM = {"base_url": "https://8.8.8.8/v1", "model_name": "m", "api_key": CANARIES["key"]}
 STDIO = {"transport": "stdio", "command": sys.executable, "args": [str(SERVER), "stdio"]}
 
@@ -252,7 +254,11 @@ def test_no_secret_comes_back(world: World, server: Running) -> None:
             root,
             secretive={**STDIO, "env": {"TOKEN": CANARIES["env"]}, "note": CANARIES["extra"]},
             refused={**STDIO, "args": [CANARIES["arg"]]},
-            headed={"url": server.endpoint.url, "headers": {"X-Key": CANARIES["header"]}},
+            headed={
+                "url": f"{server.endpoint.url}?key={CANARIES['url']}",
+                "headers": {"X-Key": CANARIES["header"]},
+            },
+            lost={"url": f"http://127.0.0.1:9/{CANARIES['url']}"},
         ),
         world.anonymous.call("app_config_list_mcp_servers"),
         world.owner.client.call("user_tools_list_mcp"),
@@ -261,6 +267,7 @@ def test_no_secret_comes_back(world: World, server: Running) -> None:
     assert set(replies[1].data) == {"base_url", "model_name", "temperature", "max_tokens"}
     found = listed(world.anonymous)
     assert found["secretive"]["tools"] == found["headed"]["tools"] != []
+    assert found["lost"]["error"] == "no answer"
     assert set(found["secretive"]) == {"server_name", "enabled", "transport", "tools"}
     data = world.started.data
     assert data is not None

@@ -4,14 +4,21 @@ import asyncio
 import sys
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
+from sqlalchemy import select
 
 from domain.caller import Caller
 from domain.errors import Conflict, Forbidden, Invalid, NotFound, Unusable
+from domain.platform.addresses import normalised
 from domain.platform.refreshing import is_due
 from domain.tools import ToolFailed
+from gateways.errors import OutboundRefused
+from storage.database import Statement
+from storage.schema import mcp_servers
+from storage.tool_preferences import ToolPreferences
 from tests.app_config.conftest import ANN, BOB, ROOT, Here
 from tests.tools.agents import agent
 from tests.tools.servers import SERVER, Running, everything
@@ -110,10 +117,11 @@ async def test_what_is_switched_off_is_not_offered(here: Here, over_http: Runnin
     [hers], [his] = await platform.tools.mcp(ANN), await platform.tools.mcp(BOB)
     assert (hers.enabled_global, hers.enabled_user) == (True, False)
     assert (his.enabled_global, his.enabled_user) == (True, True)
-    assert "add" in await platform.tools.named(["add"]), "settled with the plan"
+    assert await platform.tools.named("ann", ["add"]) == {}, "also where a run was offered it"
+    assert set(await platform.tools.named("bob", ["add", "none"])) == {"add"}
     await platform.mcp.set_enabled(ROOT, "http", enabled=False)
     assert "add" not in await platform.tools.offered("bob")
-    assert await platform.tools.named(["add"]) == {}
+    assert await platform.tools.named("bob", ["add"]) == {}
     [his] = await platform.tools.mcp(BOB)
     assert (his.enabled_global, his.enabled_user) == (False, True)
     await platform.mcp.set_enabled(ROOT, "http", enabled=True)
@@ -255,9 +263,90 @@ async def test_addresses_that_are_refused(here: Here, url: str, why: str) -> Non
     assert await here.platform.mcp.list() == [] == await here.platform.a2a.list()
 
 
+async def test_skills_call_what_their_account_wants(
+    here: Here, over_http: Running, echo: str
+) -> None:
+    platform, tools = here.platform, here.platform.tools
+    await platform.mcp.merge(ROOT, {"http": {"url": over_http.endpoint.url}})
+    await platform.a2a.add(ROOT, echo)
+    [agent] = await platform.a2a.list()
+    sums = {"a": 20, "b": 22}
+    spellings = (agent.id, agent.name, agent.base_url, f"{agent.base_url.upper()}/")
+    assert (await tools.call_mcp("ann", "http", "add", sums)).structured == {"result": 42}
+    for named in spellings:
+        assert "hello" in await tools.ask_a2a("ann", named, "hello")
+    await tools.prefer(ANN, "mcp", "http", enabled=False)
+    await tools.prefer(ANN, "a2a", agent.id, enabled=False)
+    with pytest.raises(ToolFailed, match="no tool add of a server http"):
+        await tools.call_mcp("ann", "http", "add", sums)
+    for named in spellings:
+        with pytest.raises(ToolFailed, match="no agent"):
+            await tools.ask_a2a("ann", named, "hello")
+    assert (await tools.call_mcp("bob", "http", "add", sums)).structured == {"result": 42}
+    assert "hello" in await tools.ask_a2a("bob", agent.id, "hello")
+
+
+async def test_the_names_of_agents_are_theirs(here: Here, over_http: Running) -> None:
+    """A server's tool cannot stand for an agent, whoever was there first."""
+    servers = {name: {"url": over_http.endpoint.url} for name in ("first", "a2a_x")}
+    await here.platform.mcp.merge(ROOT, servers)
+    tools = await here.platform.tools.offered("ann")
+    same = [
+        name
+        for name, tool in tools.items()
+        if "name of an agent's tool" in tool.function()["function"]["description"]
+    ]
+    assert set(same) == {f"{prefix}_a2a_127_0_0_1_9_agents_x" for prefix in ("first", "mcp_a2a_x")}
+    assert not any(name.startswith("a2a_") for name in tools)
+
+
+async def test_a_preference_of_what_is_deleted_meanwhile(here: Here) -> None:
+    tools = here.platform.tools
+    gone = {"url": "http://127.0.0.1:9/mcp", "enabled": False}
+    preferences = ToolPreferences(here.database)
+    for _ in range(10):
+        await here.platform.mcp.merge(ROOT, {"a": gone})
+        await here.platform.a2a.add(ROOT, "http://127.0.0.1:9")
+        [agent] = await here.platform.a2a.list()
+        done = await asyncio.gather(
+            *(tools.prefer(who, "mcp", "a", enabled=False) for who in (ANN, BOB)),
+            *(tools.prefer(who, "a2a", agent.id, enabled=False) for who in (ANN, BOB)),
+            here.platform.mcp.delete(ROOT, "a"),
+            here.platform.a2a.delete(ROOT, agent.id),
+            *(tools.prefer(who, "mcp", "a", enabled=False) for who in (ANN, BOB)),
+            *(tools.prefer(who, "a2a", agent.id, enabled=False) for who in (ANN, BOB)),
+            return_exceptions=True,
+        )
+        assert {type(one) for one in done} <= {type(None), NotFound}
+        for who in ("ann", "bob"):
+            assert await preferences.of(who, "mcp") == {} == await preferences.of(who, "a2a")
+
+
+async def test_why_a_server_has_no_tools_says_nothing_of_the_network(here: Here) -> None:
+    """Everybody may read why (SANDBOX_OPEN_CONFIG: of any address they like)."""
+    with everything("streamable_http", CANARY) as guarded:
+        await here.platform.mcp.merge(
+            ROOT,
+            {
+                "closed": {"url": "http://127.0.0.1:9/mcp"},
+                "nameless": {"url": "http://inner.invalid/mcp"},
+                "guarded": {"url": guarded.endpoint.url},
+                "other": {
+                    "url": f"{guarded.endpoint.url}/none",
+                    "headers": {"Authorization": f"Bearer {CANARY}"},
+                },
+                "sse": {"url": "http://127.0.0.1:9/sse", "transport": "sse"},
+            },
+        )
+    errors = {one.server.name: one.server.error for one in await here.platform.mcp.list()}
+    assert set(errors.values()) <= {"its answer is an error", "no answer"}
+    assert errors["closed"] == errors["nameless"] == errors["sse"] == "no answer"
+
+
 async def test_a_server_that_comes_back(here: Here) -> None:
     with everything("streamable_http") as first:
-        await here.platform.mcp.merge(ROOT, {"a": {"url": first.endpoint.url}})
+        url = first.endpoint.url
+        await here.platform.mcp.merge(ROOT, {"a": {"url": url}})
     [kept] = await here.platform.mcp.list()
     assert "echo" in kept.tools, "lists answer from the last time it was asked"
     with pytest.raises(ToolFailed):
@@ -265,8 +354,13 @@ async def test_a_server_that_comes_back(here: Here) -> None:
     await here.platform.mcp.refresh(kept.server.id)
     [kept] = await here.platform.mcp.list()
     assert kept.tools == []
-    assert kept.server.error
+    assert kept.server.error == "no answer"
     assert await here.platform.tools.offered("ann") == {}
+    with everything("streamable_http", port=urlsplit(url).port or 0):
+        await here.platform.mcp.refresh(kept.server.id)
+        [kept] = await here.platform.mcp.list()
+        assert kept.server.error == ""
+        assert (await called(here, ANN, "echo", text="x")).text == "x"
 
 
 async def test_agents(here: Here, echo: str) -> None:
@@ -319,6 +413,55 @@ async def test_an_agent_that_goes_and_comes_back(here: Here) -> None:
     [gone] = await here.platform.a2a.list()
     assert (gone.card, gone.description, gone.error != "") == (None, address, True)
     assert await here.platform.tools.offered("ann") == {}
+    with agent("plain", port=urlsplit(address).port or 0):
+        await here.platform.a2a.refresh(known.id)
+        [back] = await here.platform.a2a.list()
+        assert (back.card, back.error) == (known.card, "")
+        assert (await called(here, ANN, back.tool_name, message="x")).text.startswith("echo: x")
+
+
+@pytest.mark.parametrize(
+    ("address", "same"),
+    [
+        ("http://127.0.0.1:9/agents/x", True),
+        ("HTTP://127.0.0.1:9/agents/x//", True),
+        ("http://127.0.0.1:9/./agents/y/../x", True),
+        ("http://127.0.0.1:9/agents/%78", True),
+        ("http://127.0.0.1:9/agents/y/%2e%2E/x/", True),
+        ("http://127.0.0.1:9/agents/X", False),
+        ("http://127.0.0.1:9/agents/%2fx", False),
+        ("http://127.0.0.1/agents/x", False),
+    ],
+)
+async def test_an_address_is_one_however_it_is_spelt(here: Here, address: str, same: bool) -> None:
+    a2a = here.platform.a2a
+    await a2a.add(ROOT, "http://127.0.0.1:9/agents/x")
+    if same:
+        with pytest.raises(Conflict) as refused:
+            await a2a.add(ROOT, address)
+        assert refused.value.key == "a2a.exists"
+    else:
+        await a2a.add(ROOT, address)
+    assert len(await a2a.list()) == (1 if same else 2)
+
+
+@pytest.mark.parametrize(
+    ("address", "kept"),
+    [
+        ("HTTPS://Agents.Example.COM.:443", "https://agents.example.com/"),
+        ("http://example.com:80/a/../b/", "http://example.com/b/"),
+        ("https://example.com:80/a%7eb%c3%a9", "https://example.com:80/a~b%C3%A9"),
+        ("http://[2001:DB8:0::1]:8080/x", "http://[2001:db8::1]:8080/x"),
+    ],
+)
+def test_spellings(address: str, kept: str) -> None:
+    assert normalised(address) == kept
+
+
+@pytest.mark.parametrize("address", ["http://ex%61mple.com/", "http://127.1/", "file:///x"])
+def test_what_is_no_address_has_no_spelling(address: str) -> None:
+    with pytest.raises(OutboundRefused):
+        normalised(address)
 
 
 async def test_what_is_not_there(here: Here) -> None:
@@ -339,6 +482,19 @@ async def test_what_is_not_there(here: Here) -> None:
         with pytest.raises(NotFound) as refused:
             await missing
         assert refused.value.key == "a2a.not_found"
+
+
+async def test_an_address_is_sealed_with_the_rest(here: Here, over_http: Running) -> None:
+    """A key may stand in it."""
+    url = f"{over_http.endpoint.url}?key={CANARY}"
+    await here.platform.mcp.merge(ROOT, {"a": {"url": url}})
+    [kept] = await here.platform.mcp.list()
+    assert "echo" in kept.tools
+    assert (await called(here, ANN, "echo", text="x")).text == "x"
+    assert CANARY not in repr(kept)
+    rows = await here.database.scan(Statement(select(mcp_servers))())
+    assert len(rows) == 1
+    assert CANARY not in repr(list(rows))
 
 
 async def test_the_configuration_is_sealed(here: Here) -> None:

@@ -257,11 +257,22 @@ async def test_skills_of_servers_and_agents(shop: Shop, there: Place, admin: Acc
             run(none["name"]),
         )
         added, echoed, silent, missing = called(await ann.chat(await ann.create(), steps))
+        agents = (await ann.ask("GET", "/sandbox/api/user/tools/a2a"))["tools"]
+        mine = [f"mcp/{server_name}", *(f"a2a/{one['tool_id']}" for one in agents)]
+        for path in mine:
+            await ann.ask("POST", f"/sandbox/api/user/tools/{path}/enabled", {"enabled": False})
+        unwanted = called(await ann.chat(await ann.create(), steps))
+        bob = await there.account()
+        his = called(await bob.chat(await bob.create(), steps))
     assert added["name"] == echoed["name"] == "skill"
     assert "42" in added["content"]["skill_result"]
     assert "hi" in echoed["content"]["skill_result"]
     assert "needs a message" in silent["content"]["error"]
     assert "no tool no" in missing["content"]["error"]
+    assert [list(one["content"]) for one in unwanted] == [["error"]] * 4
+    assert "no tool add" in unwanted[0]["content"]["error"]
+    assert "no agent" in unwanted[1]["content"]["error"]
+    assert [one["content"] for one in his[:2]] == [added["content"], echoed["content"]]
 
 
 async def test_a_system_skill_of_sage_is_one_here(shop: Shop, there: Place, admin: Account) -> None:

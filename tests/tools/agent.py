@@ -1,5 +1,6 @@
-"""A real A2A agent, run as a process: `python agent.py streaming|plain|legacy [HOST:PORT]`. It
-prints the address it listens on. Its card names HOST:PORT in place of its own address."""
+"""A real A2A agent, run as a process: `python agent.py streaming|plain|legacy HOST:PORT PORT`. It
+listens on PORT, 0 for any, and prints its address. Its card names HOST:PORT in place of that,
+unless it is empty."""
 
 import asyncio
 import socket
@@ -63,10 +64,10 @@ class Executor(AgentExecutor):
 
 
 def main() -> None:
-    kind = sys.argv[1]
-    listening = socket.create_server(("127.0.0.1", 0), backlog=64)
+    kind, named, wanted = sys.argv[1:]
+    listening = socket.create_server(("127.0.0.1", int(wanted)), backlog=64)
     port = listening.getsockname()[1]
-    named = sys.argv[2] if len(sys.argv) > 2 else f"127.0.0.1:{port}"
+    named = named or f"127.0.0.1:{port}"
     card = AgentCard(
         name="Echo agent",
         description="Says again what it hears.",

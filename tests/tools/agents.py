@@ -11,10 +11,10 @@ AGENT = Path(__file__).parent / "agent.py"
 
 
 @contextlib.contextmanager
-def agent(kind: str, named: str = "") -> Iterator[str]:
+def agent(kind: str, named: str = "", port: int = 0) -> Iterator[str]:
     """tests/tools/agent.py; its address. Its card names `named` (host:port) in place of that."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    command = [sys.executable, str(AGENT), kind, *([named] if named else [])]
+    command = [sys.executable, str(AGENT), kind, named, str(port)]
     with subprocess.Popen(
         command, env=kept, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:

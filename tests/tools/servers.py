@@ -27,10 +27,10 @@ class Running(NamedTuple):
 
 
 @contextlib.contextmanager
-def everything(protocol: Protocol, key: str = "") -> Iterator[Running]:
+def everything(protocol: Protocol, key: str = "", port: int = 0) -> Iterator[Running]:
     """tests/tools/everything.py over a protocol; with a key, it answers to that alone."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    command = [sys.executable, str(SERVER), protocol, *([key] if key else [])]
+    command = [sys.executable, str(SERVER), protocol, key, str(port)]
     with subprocess.Popen(
         command, env=kept, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
