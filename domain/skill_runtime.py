@@ -214,7 +214,7 @@ class SkillRuntime:
 
     async def asks(self) -> bool:
         """Whether a person is asked before a command runs."""
-        return await self._skills.policy() == "enforce_confirmation"
+        return (await self._skills.policy()).mode == "enforce_confirmation"
 
     async def text(self, owner_id: str, session_id: str, skill_id: str, path: str) -> str:
         """A file of the session's edition. Raises ToolFailed."""

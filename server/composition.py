@@ -503,6 +503,7 @@ def _quartet(
         providers=providers,
         client=mcp_client,
         reserved=reserved,
+        rounds_max=settings.max_loop_cap,
     )
     agents = Agents(
         database, AgentStore(database), provider_store, log, embedded=frozenset(EMBEDDED_MODELS)

@@ -47,10 +47,12 @@ class StoredSettings:
         row = await self._database.read_one(FIND(name=name))
         return default if row is None else row[0]
 
-    def lock(self, name: str) -> Unit[Any]:
-        """What was last put under a name, or None; locked until the unit ends."""
+    def lock(self, name: str, default: Any) -> Unit[Any]:
+        """What was last put under a name, locked until the unit ends. Where nothing was, `default`
+        is put: what is not there cannot be locked."""
+        yield PUT_FIRST(name=name, value=default, now=0.0)
         rows = yield LOCK(name=name)
-        return rows[0][0] if rows else None
+        return rows[0][0]
 
     def put(self, name: str, value: Any, now: float) -> Unit[None]:
         yield PUT(name=name, value=value, now=now)

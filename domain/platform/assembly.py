@@ -45,8 +45,10 @@ def assemble(
     providers: Providers,
     client: McpClient,
     reserved: Set[str],
+    rounds_max: int,
 ) -> Platform:
-    """The platform over one database. `reserved` are the names that no tool of a server gets."""
+    """The platform over one database. `reserved` are the names that no tool of a server gets,
+    `rounds_max` is the operator's cap on what others than administrators may give to turns."""
     preferences = ToolPreferences(database)
     mcp = PlatformMcp(
         database,
@@ -69,7 +71,15 @@ def assemble(
         clock=time.time,
     )
     return Platform(
-        config=PlatformConfig(database, StoredSettings(database), log, box, providers, time.time),
+        config=PlatformConfig(
+            database,
+            StoredSettings(database),
+            log,
+            box,
+            providers,
+            time.time,
+            rounds_max=rounds_max,
+        ),
         mcp=mcp,
         a2a=a2a,
         tools=PlatformTools(database, preferences, log, mcp, a2a),

@@ -33,8 +33,8 @@ class LlmSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How many rounds of model and tools a turn has, how often a plan is asked for, and how many
-    results a search gives."""
+    """How many rounds of model and tools a turn has, how often a plan is asked for until one fits,
+    and how many results a search gives."""
 
     max_iterations: int = 100
     max_retries: int = 3
@@ -49,7 +49,8 @@ class _Stored(LlmSettings, frozen=True, kw_only=True):
 class PlatformConfig:
     """Settings that hold in every process from the next request on.
 
-    The stored key goes only to the origin it was given for (domain.providers).
+    The stored key goes only to the origin it was given for (domain.providers). `rounds_max` is how
+    many rounds a turn has at most unless an administrator says otherwise.
     """
 
     def __init__(
@@ -60,6 +61,8 @@ class PlatformConfig:
         box: SecretBox,
         providers: Providers,
         clock: Callable[[], float],
+        *,
+        rounds_max: int,
     ) -> None:
         self._database = database
         self._stored = stored
@@ -67,15 +70,16 @@ class PlatformConfig:
         self._box = box
         self._providers = providers
         self._clock = clock
+        self._rounds_max = rounds_max
 
     async def llm(self) -> LlmSettings:
         """The model as it is stored, else the server's default one."""
-        return self._read(await self._stored.find(LLM, None))
+        return self._read(await self._stored.find(LLM, {}))
 
     async def model(self) -> dict[str, Any]:
         """The model as a request's `llm_model_config` (domain.model_choice), its key in the clear:
         for a call that goes out now, never to be kept or shown."""
-        found = self._read(await self._stored.find(LLM, None))
+        found = self._read(await self._stored.find(LLM, {}))
         if not found.version:
             return {"provider_id": found.model_name}
         limits = {"temperature": found.temperature, "max_tokens": found.max_tokens or None}
@@ -90,9 +94,9 @@ class PlatformConfig:
     ) -> LlmSettings:
         """Store the model; without a key the stored one stays. `wanted.version` does not count.
 
-        Raises Unusable: platform.model_unknown, platform.model_missing,
-        provider.address_invalid, provider.address_refused, provider.key_masked,
-        provider.key_needed (another origin needs its key anew);
+        Raises Unusable: platform.model_unknown, platform.model_missing, platform.key_needless (a
+        model inside the server has none), provider.address_invalid, provider.address_refused,
+        provider.key_masked, provider.key_needed (another origin needs its key anew);
         PreconditionFailed("request.precondition").
         """
         key = api_key.strip()
@@ -103,13 +107,15 @@ class PlatformConfig:
             model = model or self._providers.default
             if model not in EMBEDDED:
                 raise Unusable("platform.model_unknown", models=", ".join(EMBEDDED))
+            if key:
+                raise Unusable("platform.key_needless")
         elif not model:
             raise Unusable("platform.model_missing")
         else:
             base_url = await self._providers.checked_address(base_url)
 
         def unit() -> Unit[_Stored]:
-            found = self._read((yield from self._stored.lock(LLM)))
+            found = self._read((yield from self._stored.lock(LLM, {})))
             sealed = found.api_key_sealed if base_url else ""
             if sealed and not key and origin(base_url) != origin(found.base_url):
                 raise Unusable("provider.key_needed")
@@ -120,7 +126,7 @@ class PlatformConfig:
                 model_name=model,
                 temperature=wanted.temperature,
                 max_tokens=wanted.max_tokens,
-                version=_next(found.version, if_match),
+                version=next_version(found.version, if_match),
                 api_key_sealed=sealed,
             )
             yield from self._put(caller, LLM, made, base_url=base_url, model=model)
@@ -134,18 +140,22 @@ class PlatformConfig:
     async def set_agent(
         self, caller: Caller, wanted: AgentSettings, if_match: int | None = None
     ) -> AgentSettings:
-        """Store the limits. Raises PreconditionFailed("request.precondition")."""
+        """Store the limits; the rounds of a caller who is no administrator are at most the
+        operator's. Raises PreconditionFailed("request.precondition")."""
+        if not caller.is_admin:
+            rounds = min(wanted.max_iterations, self._rounds_max)
+            wanted = msgspec.structs.replace(wanted, max_iterations=rounds)
 
         def unit() -> Unit[AgentSettings]:
-            found = msgspec.convert((yield from self._stored.lock(AGENT)) or {}, AgentSettings)
-            made = msgspec.structs.replace(wanted, version=_next(found.version, if_match))
+            found = msgspec.convert((yield from self._stored.lock(AGENT, {})), AgentSettings)
+            made = msgspec.structs.replace(wanted, version=next_version(found.version, if_match))
             yield from self._put(caller, AGENT, made)
             return made
 
         return await self._database.write(unit)
 
     def _read(self, stored: Any) -> _Stored:
-        if stored is None:
+        if not stored:
             return _Stored(base_url="", model_name=self._providers.default)
         return msgspec.convert(stored, _Stored)
 
@@ -155,7 +165,9 @@ class PlatformConfig:
         yield from self._log.append(f"user:{caller.user_id}", [told])
 
 
-def _next(version: int, if_match: int | None) -> int:
+def next_version(version: int, if_match: int | None) -> int:
+    """The version after this one. Raises PreconditionFailed("request.precondition") where the
+    change is meant for another."""
     if if_match not in (None, version):
         raise PreconditionFailed("request.precondition")
     return version + 1

@@ -18,6 +18,7 @@ from domain.caller import Caller
 from domain.deeds import deed
 from domain.errors import Conflict, Invalid, NotFound, Unusable
 from domain.ids import uuid7
+from domain.platform.config import next_version
 from domain.platform.tools import Preferred
 from domain.skill_entry import Runnable, Unfit, runnable, slug_of
 from domain.skill_manifest import FILE, decoded, front_of
@@ -33,8 +34,14 @@ from storage.tool_preferences import ToolPreferences
 
 POLICY = "sandbox.skill_policy"
 Mode = Literal["off", "enforce_confirmation"]
-MODES: Sequence[Mode] = ("off", "enforce_confirmation")
 Source = Literal["local", "github"]
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """Whether a person is asked before a skill's command runs."""
+
+    mode: Mode = "off"
+    version: int = 1
 
 
 class PlatformSkills:
@@ -142,18 +149,21 @@ class PlatformSkills:
         """Remove a skill, its files, and what accounts wanted of it."""
         await self._skills.remove(caller, await self.find(key))
 
-    async def policy(self) -> Mode:
-        """Whether a person is asked before a skill's command runs."""
-        found: Mode = await self._stored.find(POLICY, "off")
-        return found
+    async def policy(self) -> Policy:
+        return msgspec.convert(await self._stored.find(POLICY, {}), Policy)
 
-    async def set_policy(self, caller: Caller, mode: Mode) -> None:
-        def unit() -> Unit[None]:
-            yield from self._stored.put(POLICY, mode, self._clock())
+    async def set_policy(self, caller: Caller, mode: Mode, if_match: int | None = None) -> Policy:
+        """Raises PreconditionFailed("request.precondition")."""
+
+        def unit() -> Unit[Policy]:
+            found = msgspec.convert((yield from self._stored.lock(POLICY, {})), Policy)
+            made = Policy(mode, next_version(found.version, if_match))
+            yield from self._stored.put(POLICY, msgspec.structs.asdict(made), self._clock())
             told = deed("platform.settings_changed", caller, name=POLICY, mode=mode)
             yield from self._log.append(f"user:{caller.user_id}", [told])
+            return made
 
-        await self._database.write(unit)
+        return await self._database.write(unit)
 
     # --- what accounts want ---------------------------------------------------------------
 

@@ -6,7 +6,6 @@ from typing import Any, cast
 from msgspec import UNSET
 
 from domain.caller import Caller
-from domain.platform.skills import MODES
 from domain.quartet import Quartet
 from domain.skill_entry import slug_of
 from generated.sandbox import models
@@ -44,12 +43,15 @@ async def delete(quartet: Quartet, caller: Caller, skill_key: str) -> None:
 
 
 async def get_policy(quartet: Quartet) -> Answer:
-    mode = await quartet.installed.policy()
-    return Answer(models.SkillRiskPolicyItem(mode=mode), version=MODES.index(mode) + 1)
+    policy = await quartet.installed.policy()
+    return Answer(models.SkillRiskPolicyItem(mode=policy.mode), version=policy.version)
 
 
-async def update_policy(quartet: Quartet, caller: Caller, body: models.SkillRiskPolicyItem) -> None:
-    await quartet.installed.set_policy(caller, body.mode)
+async def update_policy(
+    quartet: Quartet, caller: Caller, body: models.SkillRiskPolicyItem, if_match: int | None
+) -> Answer:
+    policy = await quartet.installed.set_policy(caller, body.mode, if_match)
+    return Answer(version=policy.version)
 
 
 def shown(skill: Skill) -> models.SkillItem:

@@ -10,5 +10,9 @@ MESSAGES = {
         "没有 base_url 时, model_name 必须是 {models} 之一",
         "Without a base_url, the model_name is one of {models}.",
     ),
+    "platform.key_needless": (
+        "服务器内置模型不需要 api_key",
+        "A model inside the server has no api_key.",
+    ),
     "platform.model_missing": ("缺少 model_name", "The model_name is missing."),
 }

@@ -54,6 +54,7 @@ async def here(database: Database) -> AsyncIterator[Here]:
         providers=providers,
         client=McpClient(outbound, stdio=Stdio(read_commands(f"TOKEN= {COMMAND} *")), call_s=60),
         reserved=frozenset({"calculator"}),
+        rounds_max=50,
     )
     choices = ModelChoices(providers, store, box, outbound, {"embedded/script": script})
     yield Here(database, platform, choices, box)

@@ -1,13 +1,18 @@
 """The model of sessions, and the limits of their agent."""
 
+import asyncio
+
 import msgspec
 import pytest
+from sqlalchemy import select
 
 from domain.errors import PreconditionFailed, Unusable
 from domain.model_choice import Choice
 from domain.platform.config import AgentSettings, LlmSettings
 from gateways.secretbox import SecretBox
 from server.administration.keys import rewrap
+from storage.database import Statement
+from storage.schema import settings
 from storage.stored_settings import StoredSettings
 from tests.app_config.conftest import ANN, ROOT, Here
 
@@ -85,6 +90,8 @@ async def test_a_blank_key_keeps_the_stored_one_for_its_host_alone(here: Here) -
         ({"model_name": "  "}, "", "platform.model_missing"),
         ({"base_url": "", "model_name": "gpt"}, "", "platform.model_unknown"),
         ({}, "****4c11", "provider.key_masked"),
+        ({"base_url": "", "model_name": "embedded/script"}, KEY, "platform.key_needless"),
+        ({"base_url": "", "model_name": ""}, KEY, "platform.key_needless"),
     ],
 )
 async def test_what_cannot_be_set(here: Here, fields: dict[str, str], key: str, why: str) -> None:
@@ -111,6 +118,16 @@ async def test_the_limits_of_the_agent(here: Here) -> None:
     assert await config.set_agent(ROOT, wanted) == stored == await config.agent()
 
 
+async def test_the_operators_cap_binds_strangers(here: Here) -> None:
+    """Where the operator lets anybody set the limits (SANDBOX_OPEN_CONFIG)."""
+    config = here.platform.config
+    for asked, stored in ((999, 50), (51, 50), (50, 50), (7, 7)):
+        wanted = AgentSettings(max_iterations=asked, max_retries=2)
+        assert (await config.set_agent(ANN, wanted)).max_iterations == stored
+        assert (await config.agent()).max_iterations == stored
+        assert (await config.set_agent(ROOT, wanted)).max_iterations == asked
+
+
 async def test_a_change_meant_for_another_version(here: Here) -> None:
     config = here.platform.config
     first = await config.set_llm(ROOT, ENDPOINT, KEY, if_match=0)
@@ -122,6 +139,39 @@ async def test_a_change_meant_for_another_version(here: Here) -> None:
             await outdated
     assert (await config.model())["api_key"] == KEY
     assert (await config.agent()).version == 2
+
+
+@pytest.mark.parametrize("noun", ["llm", "agent"])
+async def test_of_many_changes_of_one_version_one_is_made(here: Here, noun: str) -> None:
+    """From the first one on, which finds no row."""
+    config = here.platform.config
+
+    async def change(number: int, version: int) -> None:
+        if noun == "llm":
+            inside = LlmSettings(base_url="", model_name="embedded/script", max_tokens=number)
+            await config.set_llm(ROOT, inside, if_match=version)
+        else:
+            await config.set_agent(ROOT, AgentSettings(max_iterations=number), version)
+
+    for version in (0, 1, 2) if noun == "llm" else (1, 2, 3):
+        done = await asyncio.gather(
+            *(change(number, version) for number in range(1, 9)), return_exceptions=True
+        )
+        assert (
+            sorted(type(one).__name__ for one in done) == ["NoneType"] + ["PreconditionFailed"] * 7
+        )
+        found = await (config.llm() if noun == "llm" else config.agent())
+        assert found.version == version + 1
+
+
+async def test_a_refused_first_change_leaves_nothing(here: Here) -> None:
+    config = here.platform.config
+    before = (await config.llm(), await config.agent())
+    for outdated in (config.set_llm(ROOT, ENDPOINT, KEY, 7), config.set_agent(ROOT, before[1], 7)):
+        with pytest.raises(PreconditionFailed):
+            await outdated
+    assert (await config.llm(), await config.agent()) == before
+    assert await here.database.read(Statement(select(settings))()) == []
 
 
 async def test_a_new_secrets_key_wraps_them_anew(here: Here) -> None:

@@ -314,7 +314,8 @@ def test_what_the_operator_may_open(tmp_path: Path, server: Running) -> None:
             assert (refused.http, refused.status) == (403, 403)
             path = {"server_name": name}
             assert client.call("app_config_delete_mcp_server", path=path).success
-            assert client.call("app_config_update_agent", body={"max_retries": 9}).success
+            most = client.call("app_config_update_agent", body={"max_iterations": 999})
+            assert most.data["max_iterations"] == 50, "the operator's cap"
             llm = {"base_url": "", "model_name": "embedded/script"}
             assert client.call("app_config_update_llm", body=llm).success
         assert world.viewer.client.call("app_config_update_agent", body={}).http == 403

@@ -149,6 +149,7 @@ async def watched(place: Place) -> AsyncIterator[Watched]:
             providers=place.quartet.providers,
             client=McpClient(door, stdio=Stdio([touch]), list_s=5),
             reserved=frozenset(),
+            rounds_max=50,
         )
         servers: dict[str, dict[str, Any]] = {
             unique("http"): {"url": f"{peer.url}/mcp", "enabled": False},

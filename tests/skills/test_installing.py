@@ -441,7 +441,16 @@ async def test_the_policy(admin: Account) -> None:
     for mode in ("on", "", None, 1):
         wrong = await admin.client.post(f"{SKILLS}/policy", json={"mode": mode})
         assert wrong.status_code == 422
-    assert await admin.ask("POST", f"{SKILLS}/policy", {"mode": "off"}) is None
+    meant = {"if-match": answer.headers["etag"]}
+    changed = await admin.client.post(f"{SKILLS}/policy", json={"mode": "off"}, headers=meant)
+    assert changed.status_code == 200
+    assert changed.headers["etag"] != answer.headers["etag"]
+    for mode in ("off", "enforce_confirmation"):
+        late = await admin.client.post(f"{SKILLS}/policy", json={"mode": mode}, headers=meant)
+        assert (late.status_code, late.json()["code"]) == (412, 412)
+    assert await admin.ask("GET", f"{SKILLS}/policy") == {"mode": "off"}
+    now = await admin.client.get(f"{SKILLS}/policy")
+    assert now.headers["etag"] == changed.headers["etag"]
 
 
 async def test_preferences_are_ones_own_and_go_with_the_skill(

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from storage.database import Database
+from storage.database import Database, Unit
 from storage.email_codes import EmailCode, EmailCodeStore
 from storage.stored_settings import StoredSettings
 
@@ -69,6 +69,17 @@ async def test_a_stored_setting_replaces_its_default(database: Database) -> None
         await database.write(lambda value=value: stored.put("allow_registration", value, 1.0))
         assert await stored.find("allow_registration", "default") == value
     assert await stored.find("another", "default") == "default"
+
+
+async def test_the_first_who_lock_a_setting_wait_for_each_other(database: Database) -> None:
+    stored = StoredSettings(database)
+
+    def more() -> Unit[None]:
+        held = yield from stored.lock("count", 0)
+        yield from stored.put("count", held + 1, 1.0)
+
+    await asyncio.gather(*(database.write(more) for _ in range(10)))
+    assert await stored.find("count", None) == 10
 
 
 async def test_settings_put_at_once_end_as_one(database: Database) -> None:
