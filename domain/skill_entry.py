@@ -1,5 +1,5 @@
-"""How a skill of the platform is run, as the front matter of its SKILL.md says it, and which
-commands are refused (document 002, "Skill Ecosystem Module").
+"""How a skill of the platform is run, as the front matter of its SKILL.md says it (document 002,
+"Skill Ecosystem Module").
 
     version: 1.2.0
     runtime_type: native            # or mcp, a2a
@@ -10,7 +10,8 @@ commands are refused (document 002, "Skill Ecosystem Module").
 A native skill runs `command` in the session's sandbox, in `exec_dir`, for `timeout_s` seconds at
 most; without a command it is instructions alone. A skill of MCP calls `tool` of the platform's MCP
 server `server`; one of A2A sends messages to the platform's `agent`, an id, name or address. `refs`
-are files that are read together with SKILL.md.
+are files that are read together with SKILL.md. A key without a value is not given, and a version
+that YAML takes for a number is its text.
 """
 
 import posixpath
@@ -22,6 +23,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from domain.errors import Unusable
+from domain.skill_commands import refusal
 from domain.skill_manifest import FILE, said_by
 from gateways.sandbox.confining import WORKSPACE
 
@@ -30,28 +32,6 @@ VERSION = "0.1.0"
 COMMAND_MAX = 2000
 REFS_MAX = 50
 _Name = Annotated[str, msgspec.Meta(max_length=512)]
-_START = r"(?:^|[;&|(]\s*)(?:\S*/)?"
-_FETCH = r"\b(?:curl|wget)\b.*\|\s*(?:\S*/)?(?:env\s+)?"
-_RISKY = (
-    (r"\brm\s+(-\S+\s+)*(/|~|\$\{?HOME\}?)(\*|/\*)?(\s|;|&|\||$)", "it removes everything"),
-    (r"--no-preserve-root", "it removes everything"),
-    (_START + r"(mkfs(\.\w+)?|fdisk|parted|wipefs)\b", "it works on disks"),
-    (r"\bdd\b[^|;&]*\bof=/dev/", "it works on disks"),
-    (r">\s*/dev/(sd|hd|vd|xvd|nvme|mem|kmem)", "it works on devices"),
-    (_FETCH + r"([a-z]{0,3}sh|python[\d.]*|perl|ruby|node|php)\b", "it runs what it downloads"),
-    (r"sh\s+(-c\s+\S?)?[<$]\(\s*(curl|wget)\b", "it runs what it downloads"),
-    (r"\bbase64\s+(-d|-D|--decode)\b.*\|\s*(\S*/)?[a-z]{0,3}sh\b", "it runs what it hides"),
-    (r":\s*\(\s*\)\s*\{.*\|.*&\s*\}", "it forks without end"),
-    (_START + r"(sudo|doas|su|pkexec)(\s|$)", "it wants another account"),
-    (_START + r"(shutdown|reboot|halt|poweroff)(\s|$)", "it ends the machine"),
-    (r"\bchmod\s+(-\S+\s+)*(u\+s|[0-7]*777\s+/(\s|$))", "it opens everything"),
-    (r"/etc/(shadow|sudoers)\b", "it wants passwords"),
-    (r"/dev/(tcp|udp)/", "it opens a connection by the shell"),
-    (_START + r"(nc|ncat|netcat)\b.*\s-\w*[ec]\b", "it opens a shell to the network"),
-    (r"\bauthorized_keys\b", "it opens the machine to others"),
-)
-"""Commands that no skill needs. What runs is confined whatever it does; these are refused so that
-whoever installs a skill hears of them."""
 
 
 class Unfit(Exception):
@@ -101,10 +81,12 @@ def runnable(front: Mapping[str, Any]) -> Runnable:
     """What front matter says of a skill. Raises Unfit."""
     try:
         said = said_by(front)
-    except Unusable as refusal:
-        raise Unfit("name", str(refusal.details["reason"])) from None
+    except Unusable as unusable:
+        raise Unfit("name", str(unusable.details["reason"])) from None
+    if not _words_of(said.name):
+        raise Unfit("name", "its name has no letter or digit")
     try:
-        found = msgspec.convert({key: front[key] for key in _KEYS if key in front}, _Front)
+        found = msgspec.convert(_given(front), _Front)
     except msgspec.ValidationError as error:
         key = re.search(r"`\$\.(\w+)", str(error))
         raise Unfit(key[1] if key else "entry", str(error)) from None
@@ -124,7 +106,14 @@ def runnable(front: Mapping[str, Any]) -> Runnable:
     )
 
 
-_KEYS = _Front.__struct_fields__
+def _given(front: Mapping[str, Any]) -> dict[str, Any]:
+    """What front matter gives of how a skill is run."""
+    given = {key: front[key] for key in _Front.__struct_fields__ if front.get(key) is not None}
+    if type(given.get("version")) in (int, float):
+        given["version"] = str(given["version"])
+    if isinstance(entry := given.get("entry"), dict):
+        given["entry"] = {key: value for key, value in entry.items() if value is not None}
+    return given
 
 
 def _check_command(entry: Entry) -> None:
@@ -132,9 +121,8 @@ def _check_command(entry: Entry) -> None:
     of the workspace. Raises Unfit."""
     if any(unicodedata.category(each)[0] == "C" for each in entry.command + entry.exec_dir):
         raise Unfit("entry", "it holds control characters")
-    for pattern, what in _RISKY:
-        if re.search(pattern, entry.command):
-            raise Unfit("entry", f"the command is refused: {what}")
+    if what := refusal(entry.command):
+        raise Unfit("entry", f"the command is refused: {what}")
     place = entry.exec_dir
     if place and (
         posixpath.normpath(place) != place.rstrip("/")
@@ -144,6 +132,10 @@ def _check_command(entry: Entry) -> None:
 
 
 def slug_of(name: str) -> str:
-    """A skill's name as it stands in addresses: lower case, words joined by `-`."""
-    words = re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", name).casefold())
-    return "-".join(words) or "skill"
+    """A skill's name as it stands in addresses: lower case, words joined by `-`; "skill" for one
+    without a letter or digit, which is never installed, but may be uploaded through sage."""
+    return "-".join(_words_of(name)) or "skill"
+
+
+def _words_of(name: str) -> list[str]:
+    return re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", name).casefold())

@@ -85,8 +85,8 @@ class Chosen(msgspec.Struct, frozen=True):
     description: str
 
 
-def _named_alike(one: Skill, other: Skill) -> bool:
-    return one.name == other.name
+def _of_its_name(there: Sequence[Skill], made: Skill) -> Skill | None:
+    return next((one for one in there if one.name == made.name), None)
 
 
 class Skills:
@@ -372,20 +372,22 @@ class Skills:
             raise
 
     async def put(
-        self, caller: Caller, skill: Skill, alike: Callable[[Skill, Skill], bool] = _named_alike
+        self,
+        caller: Caller,
+        skill: Skill,
+        before: Callable[[Sequence[Skill], Skill], Skill | None] = _of_its_name,
     ) -> Skill:
-        """Keep a skill whose files are written already; where that fails they are removed. One of
-        its place that is `alike` becomes it: id, time of making and `enabled` stay.
+        """Keep a skill whose files are written already; where that fails they are removed. The one
+        that `before` finds among those of its place becomes it: id, time of making and `enabled`
+        stay.
 
-        Raises Unusable("skill.too_many"), Conflict("skill.busy"), NotFound("agent.not_found"),
-        TooLarge("storage.quota").
+        Raises what `before` raises, Unusable("skill.too_many"), Conflict("skill.busy"),
+        NotFound("agent.not_found"), TooLarge("storage.quota").
         """
 
         def unit() -> Unit[tuple[Skill, str]]:
             there = yield from self._store.lock_in(skill.place)
-            held = next((one for one in there if one.name == skill.name), None) or next(
-                (one for one in there if alike(one, skill)), None
-            )
+            held = before(there, skill)
             kept = skill
             if held is None:
                 if len(there) >= SKILLS_MAX:

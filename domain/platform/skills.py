@@ -35,6 +35,8 @@ from storage.tool_preferences import ToolPreferences
 POLICY = "sandbox.skill_policy"
 Mode = Literal["off", "enforce_confirmation"]
 Source = Literal["local", "github"]
+FETCHES_MAX = 4
+"""Sources of one type that are read at the same time."""
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -71,6 +73,10 @@ class PlatformSkills:
         self._roots = roots
         self._clock = clock
         self._installing = asyncio.Lock()
+        self._fetching = {
+            "local": asyncio.Semaphore(FETCHES_MAX),
+            "github": asyncio.Semaphore(FETCHES_MAX),
+        }
 
     async def list(self) -> Sequence[Skill]:
         """Every skill of the system without its content, the oldest first. Nothing is started or
@@ -88,21 +94,16 @@ class PlatformSkills:
         manifest: Mapping[str, Any],
         skill_md: str = "",
     ) -> Skill:
-        """Keep a skill from its source, in place of the one of its slug, whose id and `enabled`
-        stay. `skill_md` stands for the bundle's SKILL.md, `manifest` over its front matter.
+        """Keep a skill from its source, in place of the one of its name, or of its slug and source,
+        whose id and `enabled` stay. `skill_md` stands for the bundle's SKILL.md, `manifest` over
+        its front matter.
 
-        Raises Invalid for a source that is not taken or a skill that does not fit; what
-        Skills.put raises.
+        Raises Invalid for a source that is not taken or a skill that does not fit;
+        Conflict("skill.slug_taken"); what Skills.put raises.
         """
         source_ref = source_ref.strip()
+        bundle = await self._fetched(source_type, source_ref)
         async with self._installing:
-            try:
-                if source_type == "local":
-                    bundle = await asyncio.to_thread(read_local, source_ref, self._roots)
-                else:
-                    bundle = await read_github(source_ref, self._trees)
-            except Refused as refusal:
-                raise Invalid(["source_ref"], rule="source", said=str(refusal)) from None
             text, said = _read(bundle, manifest, skill_md)
             beside = {path: bundle[path] for path in bundle if path != FILE}
             place, now = uuid7(), self._clock()
@@ -130,7 +131,17 @@ class PlatformSkills:
                 entry=msgspec.to_builtins(said.entry),
                 refs=said.refs,
             )
-            return await self._skills.put(caller, made, _of_one_slug)
+            return await self._skills.put(caller, made, _of_its_slug)
+
+    async def _fetched(self, source_type: Source, source_ref: str) -> Bundle:
+        """What a source holds; a slow one holds up none of another type."""
+        try:
+            async with self._fetching[source_type]:
+                if source_type == "local":
+                    return await asyncio.to_thread(read_local, source_ref, self._roots)
+                return await read_github(source_ref, self._trees)
+        except Refused as refusal:
+            raise Invalid(["source_ref"], rule="source", said=str(refusal)) from None
 
     async def set_enabled(self, caller: Caller, key: str, *, enabled: bool) -> None:
         skill = await self.find(key)
@@ -214,8 +225,20 @@ class PlatformSkills:
         return found[0]
 
 
-def _of_one_slug(one: Skill, other: Skill) -> bool:
-    return slug_of(one.name) == slug_of(other.name)
+def _of_its_slug(there: Sequence[Skill], made: Skill) -> Skill | None:
+    """The skill that an installation replaces: of its name, else of its slug and source. Raises
+    Conflict("skill.slug_taken")."""
+    slug, source = slug_of(made.name), (made.source_type, made.source_ref)
+    rivals = [one for one in there if slug_of(one.name) == slug]
+    for one in rivals:
+        if one.name == made.name:
+            return one
+    for one in rivals:
+        if (one.source_type, one.source_ref) == source:
+            return one
+    if rivals:
+        raise Conflict("skill.slug_taken", slug=slug, name=rivals[0].name)
+    return None
 
 
 def _read(bundle: Bundle, manifest: Mapping[str, Any], skill_md: str) -> tuple[str, Runnable]:
@@ -229,13 +252,14 @@ def _read(bundle: Bundle, manifest: Mapping[str, Any], skill_md: str) -> tuple[s
     except Unusable as refusal:
         why = f"{FILE} cannot be used: {refusal.details['reason']}"
         raise Invalid([place], rule="manifest", said=why) from None
+    given = {key: value for key, value in manifest.items() if value is not None}
     try:
-        said = runnable({**front, **manifest})
+        said = runnable({**front, **given})
     except Unfit as unfit:
-        loc = ["manifest", unfit.key] if unfit.key in manifest else [place]
+        loc = ["manifest", unfit.key] if unfit.key in given else [place]
         raise Invalid(loc, rule="manifest", said=str(unfit)) from None
     if missing := [path for path in said.refs if path not in bundle]:
-        loc = ["manifest", "refs"] if "refs" in manifest else [place]
+        loc = ["manifest", "refs"] if "refs" in given else [place]
         raise Invalid(loc, rule="manifest", said=f"refs names {missing[0]!r}, which is not there")
     return text, said
 

@@ -27,6 +27,10 @@ MESSAGES = {
     ),
     "skill.too_many": ("技能最多 {most} 个", "There can be at most {most} skills."),
     "skill.busy": ("技能正在被修改", "The skill is being changed by another request."),
+    "skill.slug_taken": (
+        "{slug} 已是另一个技能的标识: {name}",
+        "The slug {slug} is that of another skill: {name}.",
+    ),
     "skill.ambiguous": (
         "有多个名为 {name} 的技能",
         "There are several skills of the name {name}.",

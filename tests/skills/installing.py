@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from urllib.parse import unquote
 
 SHA = "1d0c5a7e9b3f4a6c8e2d1f0b9a8c7d6e5f4a3b2c"
@@ -49,7 +49,7 @@ def tarball(files: Mapping[str, str | bytes | tarfile.TarInfo], top: str = "o-r-
 
 class GitHub:
     """The repository owner/repo: branches and tags, and what lies in it. Where `status` is not 200,
-    or there is a `body`, every answer is that."""
+    or there is a `body`, every answer is that; none is given before `answers` is set."""
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
@@ -59,10 +59,15 @@ class GitHub:
         self.status = 200
         self.body = b""
         self.asked: list[str] = []
+        self.was_asked = Event()
+        self.answers = Event()
+        self.answers.set()
 
     def answer(self, path: str) -> tuple[int, bytes, str]:
         """Status, body, and where a redirect leads."""
         self.asked.append(path)
+        self.was_asked.set()
+        self.answers.wait(30)
         home = "/repos/owner/repo"
         if self.status != 200 or self.body:
             return self.status, self.body, ""

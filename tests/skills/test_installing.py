@@ -3,6 +3,7 @@ deleted, and preferred by accounts."""
 
 import asyncio
 import gzip
+import json
 import os
 import tarfile
 from collections.abc import AsyncIterator, Callable
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.sessions.talking import Account, Place
+from tests.sessions.talking import SOON_S, Account, Place
 from tests.skills.conftest import Shop
 from tests.skills.installing import GitHub, laid, skill_md, tarball
 from tests.skills.packing import packed_skill
@@ -111,6 +112,67 @@ async def test_the_same_slug_is_replaced_in_place(shop: Shop, admin: Account) ->
     listed = (await admin.ask("GET", SKILLS))["skills"]
     assert [one["slug"] for one in listed].count(name) == 1
     assert not (shop.roots.parent / "kept" / first["id"]).exists()
+
+
+async def test_another_skill_of_the_slug_is_not_replaced(shop: Shop, admin: Account) -> None:
+    name = a_name()
+    plus = laid(shop.roots / f"{name}-plus", {"SKILL.md": skill_md(f"{name}++"), "a": "A"})
+    sharp = laid(shop.roots / f"{name}-sharp", {"SKILL.md": skill_md(f"{name}#"), "b": "B"})
+    first = await install(admin, plus)
+    assert first["slug"] == name
+    body = {"source_type": "local", "source_ref": str(sharp)}
+    taken = await admin.client.post(f"{SKILLS}/install", json=body)
+    assert (taken.status_code, taken.json()["code"]) == (409, 409)
+    assert f"{name}++" in taken.json()["msg"]
+    assert first in (await admin.ask("GET", SKILLS))["skills"]
+    kept = shop.roots.parent / "kept"
+    others = len(list(kept.iterdir()))
+    moved = await install(admin, sharp, manifest={"name": f"{name}++"})
+    assert moved["id"] == first["id"], "of the same name, from wherever"
+    renamed = await install(admin, sharp)
+    assert (renamed["id"], renamed["name"]) == (first["id"], f"{name}#"), "of the same source"
+    assert len(list(kept.iterdir())) == others, "nothing is left of what was refused or replaced"
+
+
+@pytest.mark.parametrize("name", ["🦊", "++", "- -", "🦊 🐙!"])
+async def test_a_name_has_a_letter_or_a_digit(name: str, shop: Shop, admin: Account) -> None:
+    source = laid(
+        shop.roots / a_name(),
+        {"SKILL.md": skill_md(json.dumps(name, ensure_ascii=False), description="Plays.")},
+    )
+    loc, why = await refused(admin, source)
+    assert (loc, "no letter or digit" in why) == (["body", "source_ref"], True)
+    loc, _ = await refused(admin, source, manifest={"name": name})
+    assert loc == ["body", "manifest", "name"]
+    made = await install(admin, source, manifest={"name": f"{name} {a_name()} 数"})
+    assert made["slug"].endswith("-数")
+
+
+async def test_keys_without_a_value_are_not_given(shop: Shop, admin: Account) -> None:
+    name = a_name()
+    beside = "version:\nruntime_type:\nentry:\nrefs:\n"
+    text = f"---\nname: {name}\ndescription: Does it.\n{beside}---\nDo it.\n"
+    source = laid(shop.roots / name, {"SKILL.md": text})
+    made = await install(admin, source)
+    assert (made["version"], made["runtime_type"], made["context_ref_count"]) == (
+        "0.1.0",
+        "native",
+        0,
+    )
+    command = {"command": "true", "exec_dir": None, "timeout_s": None}
+    laid(source, {"SKILL.md": skill_md(name, version="2.0.0", entry=command)})
+    nothing = {"name": None, "version": None, "entry": None, "refs": None}
+    made = await install(admin, source, manifest=nothing)
+    assert (made["name"], made["version"]) == (name, "2.0.0"), "as front matter has them"
+
+
+@pytest.mark.parametrize(("given", "version"), [("1.0", "1.0"), ("2", "2"), ("0", "0")])
+async def test_a_version_may_be_a_number(
+    given: str, version: str, shop: Shop, admin: Account
+) -> None:
+    name = a_name()
+    text = f"---\nname: {name}\ndescription: Does it.\nversion: {given}\n---\nDo it.\n"
+    assert (await install(admin, laid(shop.roots / name, {"SKILL.md": text})))["version"] == version
 
 
 async def test_a_manifest_stands_over_front_matter(shop: Shop, admin: Account) -> None:
@@ -214,8 +276,9 @@ async def test_a_bundle_may_be_as_large_as_its_limits(shop: Shop, admin: Account
 @pytest.mark.parametrize(
     "front",
     [
-        {"version": 1.0},
         {"version": "a b"},
+        {"version": True},
+        {"version": [1]},
         {"runtime_type": "python"},
         {"entry": "run.sh"},
         {"entry": {"command": "true", "shell": "zsh"}},
@@ -358,6 +421,22 @@ async def test_a_link_elsewhere_in_the_repository_is_no_matter(hub: GitHub, admi
     name = a_name()
     hub.content = tarball({"s/SKILL.md": skill_md(name), "other": _tar_link(tarfile.SYMTYPE)})
     assert (await install(admin, f"{TREE}/main/s", source_type="github"))["name"] == name
+
+
+async def test_a_slow_github_holds_up_no_directory(hub: GitHub, shop: Shop, admin: Account) -> None:
+    slow, fast = a_name(), a_name()
+    hub.content = tarball({"s/SKILL.md": skill_md(slow)})
+    hub.was_asked.clear()
+    hub.answers.clear()
+    waiting = asyncio.create_task(install(admin, f"{TREE}/main/s", source_type="github"))
+    try:
+        assert await asyncio.to_thread(hub.was_asked.wait, SOON_S)
+        source = laid(shop.roots / fast, {"SKILL.md": skill_md(fast)})
+        assert (await install(admin, source))["name"] == fast
+        assert not waiting.done()
+    finally:
+        hub.answers.set()
+    assert (await waiting)["name"] == slow
 
 
 async def test_github_that_does_not_answer(hub: GitHub, admin: Account) -> None:
