@@ -224,7 +224,7 @@ class Skills:
                 now=time.time(),
             )
             told = deed("skill.rewritten", caller, skill_id=skill.id, name=skill.name)
-            yield from self._log.append(f"user:{skill.owner_id}", [told])
+            yield from self._log.append(f"user:{skill.owner_id or caller.user_id}", [told])
 
         try:
             await self._database.write(unit)
@@ -241,7 +241,7 @@ class Skills:
         def unit() -> Unit[None]:
             yield from self._store.delete(skill.id)
             told = deed("skill.deleted", caller, skill_id=skill.id, name=skill.name)
-            yield from self._log.append(f"user:{skill.owner_id}", [told])
+            yield from self._log.append(f"user:{skill.owner_id or caller.user_id}", [told])
 
         try:
             await self._database.write(unit)
@@ -250,7 +250,9 @@ class Skills:
         await self.erase([skill.bundle])
 
     async def erase_all(self, owner_id: str) -> None:
-        """Remove every skill of an account that is about to go, and those of its agents."""
+        """Remove every skill of an account that is about to go, and those of its agents; what it
+        added to the system stays there."""
+        await self._database.write(partial(self._store.disown, owner_id))
         for skill in await self._store.list_all():
             if skill.owner_id == owner_id:
                 await self._database.write(partial(self._store.delete, skill.id))
@@ -385,6 +387,8 @@ class Skills:
         NotFound("agent.not_found"), TooLarge("storage.quota").
         """
 
+        owner_id = skill.owner_id or caller.user_id
+
         def unit() -> Unit[tuple[Skill, str]]:
             there = yield from self._store.lock_in(skill.place)
             held = before(there, skill)
@@ -403,11 +407,11 @@ class Skills:
                 )
                 yield from self._store.replace(kept)
             if skill.place != SYSTEM:
-                yield from self._quota.hold(kept.owner_id)
+                yield from self._quota.hold(owner_id)
             told = deed(
                 "skill.added", caller, skill_id=kept.id, name=kept.name, dimension=kept.dimension
             )
-            yield from self._log.append(f"user:{kept.owner_id}", [told])
+            yield from self._log.append(f"user:{owner_id}", [told])
             return kept, held.bundle if held else ""
 
         try:

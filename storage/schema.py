@@ -363,7 +363,7 @@ skills = Table(
     "skills",
     metadata,
     _id(primary_key=True),
-    _owner(),
+    _owner(nullable=True),
     Column("agent_id", String(64), ForeignKey("agents.id", ondelete="CASCADE")),
     Column("place", String(80), nullable=False),
     Column("name", String(64), nullable=False),

@@ -33,11 +33,12 @@ class Skill(msgspec.Struct, frozen=True):
     under `bundle`. `digest` tells two skills apart by what they hold. `entry` is how the skill is
     run, in the words of domain.skill_entry, empty where it is instructions alone; `refs` are files
     that are read with it. `enabled`, `version`, `source_*` and `last_sync_at`, when it was last
-    copied into a sandbox, matter in SYSTEM alone.
+    copied into a sandbox, matter in SYSTEM alone. `owner_id` is None where the account that added a
+    skill of SYSTEM is gone.
     """
 
     id: str
-    owner_id: str
+    owner_id: str | None
     agent_id: str | None
     place: str
     name: str
@@ -127,6 +128,11 @@ REWRITE = Statement(
         updated_at=bindparam("now"),
     )
 )
+DISOWN = Statement(
+    update(skills)
+    .where(skills.c.place == SYSTEM, skills.c.owner_id == bindparam("owner"))
+    .values(owner_id=None)
+)
 DELETE = Statement(delete(skills).where(skills.c.id == bindparam("skill_id")))
 
 
@@ -203,6 +209,10 @@ class SkillStore:
         )
         if not changed:
             raise NoSuchRow("skill")
+
+    def disown(self, owner: str) -> Unit[None]:
+        """The system's skills that an account added are nobody's: its own go with the account."""
+        yield DISOWN(owner=owner)
 
     def delete(self, skill_id: str) -> Unit[None]:
         """Remove a skill, with what accounts wanted of it."""

@@ -34,14 +34,14 @@ async def upload(quartet: Quartet, caller: Caller, body: dict[str, Any]) -> dict
     target = Target(
         is_system=body["is_system"], is_agent=body["is_agent"], agent_id=body["agent_id"]
     )
-    return {"user_id": (await quartet.skills.add(caller, body["file"].file, target)).owner_id}
+    return {"user_id": owner_of(await quartet.skills.add(caller, body["file"].file, target))}
 
 
 async def import_(quartet: Quartet, caller: Caller, body: SkillImportRequest) -> dict[str, str]:
     target = Target(
         is_system=bool(body.is_system), is_agent=bool(body.is_agent), agent_id=body.agent_id or ""
     )
-    return {"user_id": (await quartet.skills.add_from(caller, body.url, target)).owner_id}
+    return {"user_id": owner_of(await quartet.skills.add_from(caller, body.url, target))}
 
 
 async def delete(
@@ -62,11 +62,16 @@ async def update_content(
     return {}
 
 
+def owner_of(row: Row) -> str:
+    """Whose a skill is; "" where the account that added it to the system is gone."""
+    return row.owner_id or ""
+
+
 def shown(row: Row, agent_name: str) -> Skill:
     return Skill(
         name=row.name,
         description=row.description,
-        user_id=row.owner_id,
+        user_id=owner_of(row),
         dimension=row.dimension,
         owner_user_id=None if row.dimension == "system" else row.owner_id,
         agent_id=row.agent_id,

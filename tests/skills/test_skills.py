@@ -25,6 +25,7 @@ from storage.events import EventLog
 from storage.providers import ProviderStore
 from storage.skill_files import SkillFiles
 from storage.skills import SkillStore
+from storage.users import UserStore
 from storage.wakeups import OneProcess
 from tests.skills.packing import packed, packed_skill, skill_md
 from tests.skills.test_archives import CORPUS
@@ -33,6 +34,7 @@ from tests.storage.accounts import make_accounts
 ANN = Caller(user_id="ann", role="operator")
 BOB = Caller(user_id="bob", role="operator")
 ROOT = Caller(user_id="root", role="admin")
+BOSS = Caller(user_id="boss", role="admin")
 OWN = Target()
 SYSTEM = Target(is_system=True)
 
@@ -72,7 +74,7 @@ class Place:
 
 @pytest.fixture
 async def place(database: Database, data: Path) -> AsyncIterator[Place]:
-    await make_accounts(database, "ann", "bob", "root")
+    await make_accounts(database, "ann", "bob", "root", "boss")
     made = Place(database, data, ["skill=127.0.0.1/32"])
     yield made
     await made.outbound.close()
@@ -235,6 +237,29 @@ async def test_an_account_that_leaves_takes_its_skills_along(place: Place) -> No
     await place.skills.erase_all("ann")
     assert await place.names(ROOT) == ["b"]
     assert place.kept == {kept, f"{kept}/0"}
+
+
+async def test_what_an_account_added_to_the_system_stays(place: Place, database: Database) -> None:
+    """Whatever it was when it added it."""
+    everybodys = await place.add(ROOT, packed_skill("everybody"), SYSTEM)
+    others = await place.add(BOSS, packed_skill("other"), SYSTEM)
+    await place.add(ROOT, packed_skill("mine"))
+    await place.skills.erase_all("root")
+    await database.write(lambda: UserStore(database).delete("root"))
+    assert await place.names(ANN) == ["everybody", "other"]
+    assert {path for path in place.kept if "/" not in path} == {everybodys, others}
+    store = SkillStore(database)
+    owners = {one.name: one.owner_id for one in await store.list_all()}
+    assert owners == {"everybody": None, "other": "boss"}
+    await place.skills.rewrite(BOSS, "everybody", skill_md("everybody", "Anew."))
+    await place.add(BOSS, packed_skill("everybody"), SYSTEM)
+    owners = {one.name: one.owner_id for one in await store.list_all()}
+    assert owners == {"everybody": "boss", "other": "boss"}
+    await place.skills.erase_all("boss")
+    for name in owners:
+        await refused("skill.forbidden", place.skills.delete(ANN, name))
+        await place.skills.delete(BOSS, name)
+    assert (await place.names(BOSS), place.kept) == ([], set())
 
 
 # --- whose it is --------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from domain.ids import uuid7
 from storage.database import Database, Duplicate, NoSuchRow, Orphan
 from storage.skills import SYSTEM, Skill, SkillStore, of_user
 from storage.tool_preferences import ToolPreferences
+from storage.users import UserStore
 from tests.storage.accounts import make_accounts
 
 
@@ -48,6 +49,18 @@ async def test_every_field_comes_back_with_its_type(database: Database, store: S
     assert found == made
     assert list(found.files) == ["b/c.py", "a"]
     assert (found.dimension, type(found.created_at)) == ("user", float)
+
+
+async def test_what_is_disowned_outlives_its_account(database: Database, store: SkillStore) -> None:
+    own, everybodys, his = skill("a"), skill("b", "ann", SYSTEM), skill("c", "bob", SYSTEM)
+    for made in (own, everybodys, his):
+        await database.write(lambda made=made: store.insert(made))
+    await database.write(lambda: store.disown("ann"))
+    assert await store.get(own.id) == own
+    assert await store.get(everybodys.id) == msgspec.structs.replace(everybodys, owner_id=None)
+    await database.write(lambda: UserStore(database).delete("ann"))
+    assert {one.id for one in await store.list_all()} == {everybodys.id, his.id}
+    assert await store.get(his.id) == his
 
 
 async def test_a_name_stands_once_in_its_place(database: Database, store: SkillStore) -> None:

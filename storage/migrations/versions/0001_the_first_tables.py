@@ -593,7 +593,7 @@ def upgrade() -> None:
     op.create_table(
         "skills",
         sa.Column("id", sa.String(length=64), nullable=False),
-        sa.Column("owner_id", sa.String(length=64), nullable=False),
+        sa.Column("owner_id", sa.String(length=64), nullable=True),
         sa.Column("agent_id", sa.String(length=64), nullable=True),
         sa.Column("place", sa.String(length=80), nullable=False),
         sa.Column("name", sa.String(length=64), nullable=False),
