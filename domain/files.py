@@ -16,12 +16,12 @@ import msgspec
 
 from domain.caller import Caller
 from domain.deeds import deed
-from domain.errors import Forbidden, NotFound, PreconditionFailed
+from domain.errors import Forbidden, NotFound, PreconditionFailed, Unauthenticated
 from domain.file_names import safe_name
 from domain.ids import uuid7
 from domain.own_addresses import own_path
 from domain.quota import Quota
-from storage.database import Database, Unit
+from storage.database import Database, Orphan, Unit
 from storage.events import EventLog
 from storage.files import File, FileStore
 from storage.objects import NoSuchObject, ObjectStore
@@ -119,8 +119,9 @@ class Files:
     async def publish(
         self, caller: Caller, filename: str, folder: str, size: int, chunks: AsyncIterator[bytes]
     ) -> str:
-        """Keep a file and return its public address. Raises StorageError and
-        TooLarge("storage.quota"), with nothing kept."""
+        """Keep a file and return its public address. Raises StorageError, TooLarge("storage.quota")
+        and, where the caller's account is gone, Unauthenticated("auth.expired"), with nothing
+        kept."""
         beginning = await anext(chunks, b"")
         file = File(
             id=uuid7(),
@@ -225,6 +226,9 @@ class Files:
         await objects.put(file.key, content(), media_type=file.media_type)
         try:
             await self._database.write(unit)
+        except Orphan:
+            await objects.delete([file.key])
+            raise Unauthenticated("auth.expired") from None
         except BaseException:
             await objects.delete([file.key])
             raise
@@ -279,6 +283,7 @@ class Files:
     async def erase_all(self, owner_id: str) -> None:
         """Remove every file of an account that is about to go."""
         while found := await self._store.list_own(owner_id, ERASED_TOGETHER):
-            await self._objects().delete([file.key for file in found])
+            stored = [file.key for file in found if file.session_id is None]
+            await self._objects().delete(stored)
             for file in found:
                 await self._database.write(partial(self._store.delete, owner_id, file.id))

@@ -22,7 +22,7 @@ import msgspec
 
 from domain.caller import Caller
 from domain.deeds import deed
-from domain.errors import Conflict, NotFound, Unusable
+from domain.errors import Conflict, Unauthenticated, Unusable
 from domain.ids import uuid7
 from domain.tool_schema import Unfit, check_arguments, check_schema
 from domain.tools import ToolFailed
@@ -160,8 +160,8 @@ class McpServers:
             await self._retried(unit)
         except Duplicate:
             raise Unusable("mcp.exists", name=name) from None
-        except Orphan:
-            raise NotFound("user.not_found") from None
+        except Orphan:  # the caller's account
+            raise Unauthenticated("auth.expired") from None
         return server
 
     async def refresh(self, caller: Caller, name: str) -> McpServer:

@@ -180,26 +180,28 @@ class Users:
     async def delete(
         self, actor: Caller, user_id: str, *, address: str = "", version: int | None = None
     ) -> None:
-        """Erase an account and all it owns; what runs for it is told first.
+        """Erase an account and all it owns. It is barred first, its login sessions end, and what
+        it owns elsewhere is erased before its row goes; one that could not be erased whole stays
+        barred, and deleting it again goes on.
 
         Raises NotFound("user.not_found"), Forbidden("user.own_protected") for the actor's own
         account, Forbidden("user.admin_protected") for another administrator's, and
         PreconditionFailed("request.precondition") where it has another version than the one named.
         """
-        user = await self.get(user_id)
-        if user.id == actor.user_id:
+        if user_id == actor.user_id:
+            await self.get(user_id)
             raise Forbidden("user.own_protected")
-        if user.role == "admin":
-            raise Forbidden("user.admin_protected")
-        _require(user, version)
+        await self._bar(actor, user_id, address, version)
         for leaving in self._leaving:
             await leaving(user_id)
         now = self._clock()
 
-        def unit() -> Unit[None]:
+        def unit() -> Unit[bool]:
             current = yield from self._lock(user_id)
             if current.role == "admin":
                 raise Forbidden("user.admin_protected")
+            if (yield from self._users.keeps(user_id)):
+                return False
             ended = yield from self._sessions.revoke_all(user_id, now)
             yield from self._users.delete(user_id)
             yield from self._trail.tell(
@@ -210,11 +212,33 @@ class Users:
                 username=current.username,
             )
             yield from self._trail.revoke(Revocation(user_id, ended, whole=True))
+            return True
+
+        # What was admitted before the account was barred may keep something until here.
+        while not await self._database.write(unit):
+            await self._bar(actor, user_id, address)
+            for leaving in self._leaving:
+                await leaving(user_id)
+
+    async def _bar(
+        self, actor: Caller, user_id: str, address: str, version: int | None = None
+    ) -> None:
+        """Make an account that is about to go inactive, unless it is barred already."""
+        now = self._clock()
+
+        def unit() -> Unit[None]:
+            user = yield from self._lock(user_id)
+            if user.role == "admin":
+                raise Forbidden("user.admin_protected")
+            _require(user, version)
+            if user.status == "active":
+                yield from self._put_status(actor, user, "inactive", address, now)
 
         await self._database.write(unit)
 
     def on_leaving(self, leaving: Leaving) -> None:
-        """Call `leaving` before an account is deleted: runs are cancelled, files are erased."""
+        """Call `leaving` before an account is deleted: runs are cancelled, files are erased. It is
+        called again while the account keeps something (storage.users.UserStore.keeps)."""
         self._leaving.append(leaving)
 
     async def set_role(self, actor: Caller, user_id: str, role: Role, *, address: str = "") -> None:
@@ -271,19 +295,7 @@ class Users:
                 return
             if user.role == "admin":
                 raise Forbidden("user.admin_protected")
-            yield from self._users.set_status(user_id, status, now)
-            ended: list[str] = []
-            if status != "active":
-                ended = yield from self._sessions.revoke_all(user_id, now)
-            yield from self._trail.tell(
-                user_id,
-                "user.status_changed",
-                actor=actor.user_id,
-                address=address,
-                before=user.status,
-                status=status,
-            )
-            yield from self._trail.revoke(Revocation(user_id, ended, whole=True))
+            yield from self._put_status(actor, user, status, address, now)
 
         await self._database.write(unit)
         if status != "active":
@@ -341,6 +353,23 @@ class Users:
         if user is None:
             raise NotFound("user.not_found")
         return user
+
+    def _put_status(
+        self, actor: Caller, user: User, status: str, address: str, now: float
+    ) -> Unit[None]:
+        yield from self._users.set_status(user.id, status, now)
+        ended: list[str] = []
+        if status != "active":
+            ended = yield from self._sessions.revoke_all(user.id, now)
+        yield from self._trail.tell(
+            user.id,
+            "user.status_changed",
+            actor=actor.user_id,
+            address=address,
+            before=user.status,
+            status=status,
+        )
+        yield from self._trail.revoke(Revocation(user.id, ended, whole=True))
 
     async def _set_password(
         self,

@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import bindparam, delete, exists, func, insert, select, update
 
 from storage.database import Database, Statement, Unit
-from storage.schema import agents, providers, users
+from storage.schema import agents, files, knowledge_bases, providers, skills, users
 
 
 class User(msgspec.Struct):
@@ -79,6 +79,13 @@ OWNS = Statement(
     select(
         exists().where(providers.c.owner_id == bindparam("user_id")),
         exists().where(agents.c.owner_id == bindparam("user_id")),
+    )
+)
+KEEPS = Statement(
+    select(
+        exists().where(files.c.owner_id == bindparam("user_id"), files.c.session_id.is_(None))
+        | exists().where(knowledge_bases.c.owner_id == bindparam("user_id"))
+        | exists().where(skills.c.owner_id == bindparam("user_id"))
     )
 )
 SET_PASSWORD = Statement(
@@ -148,6 +155,12 @@ class UserStore:
 
     def has_admin(self) -> Unit[bool]:
         return bool((yield ANY_ADMIN()))
+
+    def keeps(self, user_id: str) -> Unit[bool]:
+        """Whether an account has rows that stand for files outside the database. While the
+        account is locked it gets no more of them."""
+        ((kept,),) = yield KEEPS(user_id=user_id)
+        return bool(kept)
 
     def set_password(self, user_id: str, new_hash: str, now: float) -> Unit[None]:
         yield SET_PASSWORD(user_id=user_id, new_hash=new_hash, now=now)

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from domain.caller import Caller
-from domain.errors import NotFound, Unusable
+from domain.errors import NotFound, Unauthenticated, Unusable
 from domain.ids import uuid7
 from storage.database import Database, NoSuchRow, Orphan
 from storage.knowledge import Base, KnowledgeStore, Listed
@@ -78,8 +78,8 @@ class KnowledgeBases:
                     caller.user_id, base_id, name, type_, intro, setting, embedder=self._embedder
                 )
             )
-        except Orphan:
-            raise NotFound("user.not_found") from None
+        except Orphan:  # the caller's account
+            raise Unauthenticated("auth.expired") from None
         return base_id
 
     async def update(

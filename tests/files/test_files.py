@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from domain.caller import Caller
-from domain.errors import NotFound
+from domain.errors import NotFound, Unauthenticated
 from domain.file_names import numbered
 from domain.files import Files, image_type
 from domain.quota import Quota
 from domain.turn.images import loader
 from gateways.errors import OutboundError
 from gateways.outbound import Outbound
-from storage.database import Database, Orphan
+from storage.database import Database
 from storage.events import EventLog
 from storage.files import FileStore
 from storage.objects import open_objects
@@ -72,7 +72,7 @@ async def test_nothing_is_kept_of_a_failed_upload(files: Files, data: Path) -> N
 
     with pytest.raises(OSError, match="left"):
         await files.publish(ANN, "a", "", 5, broken())
-    with pytest.raises(Orphan):
+    with pytest.raises(Unauthenticated):
         await publish(files, caller=Caller(user_id="gone", role="operator"))
     assert [each for each in (data / "objects").rglob("*") if each.is_file()] == []
 
