@@ -220,6 +220,7 @@ UPDATE = Statement(
         updated_at=bindparam("now"),
     )
 )
+LOCK = Statement(select(bases.c.id).where(bases.c.id == bindparam("base_id")).with_for_update())
 DELETE = Statement(delete(bases).where(bases.c.id == bindparam("base_id")))
 CHANGE = Statement(
     update(bases)
@@ -498,12 +499,10 @@ class KnowledgeStore:
         if not changed:
             raise NoSuchRow("knowledge_base")
 
-    def delete(self, base_id: str) -> Unit[list[str]]:
-        """Remove a base with everything in it; the ids of its documents. Raises NoSuchRow."""
-        gone = yield OF_BASE(base_id=base_id)
+    def delete(self, base_id: str) -> Unit[None]:
+        """Remove a base with everything in it. Raises NoSuchRow."""
         if not (yield DELETE(base_id=base_id)):
             raise NoSuchRow("knowledge_base")
-        return [row[0] for row in gone]
 
     def clear(self, base_id: str) -> Unit[list[str]]:
         """Remove a base's documents; their ids."""
@@ -512,6 +511,12 @@ class KnowledgeStore:
         if gone:
             yield DELETE_DOCUMENTS(ids=gone)
         return gone
+
+    def _lock(self, base_id: str) -> Unit[None]:
+        """Hold a base until the unit ends: nobody adds documents to it meanwhile, and those that
+        somebody was adding are there. Raises NoSuchRow."""
+        if not (yield LOCK(base_id=base_id)):
+            raise NoSuchRow("knowledge_base")
 
     def _change(self, base_id: str, *, erases: bool) -> Unit[None]:
         """Lock a base and raise its edition. Raises NoSuchRow."""
@@ -563,6 +568,7 @@ class KnowledgeStore:
         base_id = fresh[0].base_id
         gone: list[str] = []
         if override:
+            yield from self._lock(base_id)
             rows = yield NAMED(base_id=base_id, names=[one.name for one in fresh])
             gone = [row[0] for row in rows]
         if gone:

@@ -57,7 +57,7 @@ class _Mapped:
 
 class Vectors:
     """The vectors of one embedder in every base, over files in a directory that this process has
-    to itself."""
+    to itself. Those of other processes stand beside it."""
 
     def __init__(
         self, directory: Path, store: KnowledgeStore, *, embedder: str, dimensions: int
@@ -81,9 +81,24 @@ class Vectors:
     def forget(self, base_id: str) -> None:
         """Remove the files of a base that is gone."""
         self._mapped.pop(base_id, None)
-        for path in (self._file(base_id), self._label(base_id)):
-            with suppress(FileNotFoundError):
-                path.unlink()
+        _remove(self._file(base_id))
+
+    async def sweep(self) -> None:
+        """Remove the files of bases that are gone: deleted by another process, or while their
+        vectors were being read; also those that processes which have ended left. Raises OSError."""
+        files = await asyncio.to_thread(self._all_files)
+        names = sorted({path.stem for path in files})
+        known: set[str] = set()
+        for first in range(0, len(names), BATCH):
+            found = await self._store.find_many(names[first : first + BATCH])
+            known.update(base.id for base in found)
+        for path in files:
+            if path.stem not in known:
+                self._mapped.pop(path.stem, None)
+                await asyncio.to_thread(_remove, path)
+
+    def _all_files(self) -> list[Path]:
+        return list(self._directory.parent.glob("*/*.f32"))
 
     async def _current(self, base_id: str) -> _Mapped | None:
         """The base's vectors as of now; None for a base that is gone."""
@@ -102,6 +117,9 @@ class Vectors:
                     mapped = await self._extended(base_id, edition, None)
                 elif mapped.edition < edition:
                     mapped = await self._extended(base_id, edition, mapped)
+                if mapped is None:
+                    self.forget(base_id)
+                    return None
                 self._mapped[base_id] = mapped
                 while len(self._mapped) > MAPPED:
                     del self._mapped[next(iter(self._mapped))]
@@ -110,8 +128,9 @@ class Vectors:
             if not lock.locked():
                 self._locks.pop(base_id, None)
 
-    async def _extended(self, base_id: str, edition: int, old: _Mapped | None) -> _Mapped:
-        """The file with the rows behind those that `old` has, or with all of them."""
+    async def _extended(self, base_id: str, edition: int, old: _Mapped | None) -> _Mapped | None:
+        """The file with the rows behind those that `old` has, or with all of them; None where the
+        base was deleted meanwhile, and the file with it."""
         numbers = [] if old is None else old.numbers.tolist()
         self._directory.mkdir(parents=True, exist_ok=True)
         path = self._file(base_id)
@@ -129,9 +148,7 @@ class Vectors:
             await asyncio.to_thread(_flush, file.fileno, file.flush)
         label = msgspec.json.encode(_Label(self._embedder, edition, numbers))
         await asyncio.to_thread(_replace, self._label(base_id), label)
-        opened = await asyncio.to_thread(self._open, base_id)
-        assert opened is not None
-        return opened
+        return await asyncio.to_thread(self._open, base_id)
 
     def _open(self, base_id: str) -> _Mapped | None:
         """The file as its label describes it; None when there is none, or they do not agree."""
@@ -158,6 +175,12 @@ class Vectors:
 
     def _label(self, base_id: str) -> Path:
         return self._directory / f"{base_id}.json"
+
+
+def _remove(file: Path) -> None:
+    """Remove a base's file, and its label before it."""
+    for path in (file.with_suffix(".json"), file):
+        path.unlink(missing_ok=True)
 
 
 def _flush(descriptor: Callable[[], int], flush: Callable[[], None]) -> None:

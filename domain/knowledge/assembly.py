@@ -32,6 +32,7 @@ class Knowledge(msgspec.Struct, frozen=True):
         """Begin the work, once workflows are launched; `alone` says that no other process works
         on the same rows."""
         await self.ingestion.launch(alone=alone)
+        self.bases.launch()
         self.rebuilding.launch()
 
 

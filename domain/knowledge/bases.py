@@ -3,24 +3,36 @@
 A base is its owner's and the administrators'; to everyone else it does not exist.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from domain.caller import Caller
 from domain.errors import NotFound, Unauthenticated, Unusable
 from domain.ids import uuid7
-from storage.database import Database, NoSuchRow, Orphan
+from storage.database import Database, NoSuchRow, Orphan, StorageError
 from storage.knowledge import Base, KnowledgeStore, Listed
 from storage.objects import ObjectStore
 from storage.vectors import Vectors
 
+log = logging.getLogger("quartet.knowledge")
+
 LANGUAGE = "zh-cn"
+
+
+SWEEP_S = 3600.0
+
+
+def prefix(base_id: str) -> str:
+    """Below what the files of a base are in the object store."""
+    return f"knowledge/{base_id}"
 
 
 def key(base_id: str, document_id: str) -> str:
     """Where a document's file is in the object store."""
-    return f"knowledge/{base_id}/{document_id}"
+    return f"{prefix(base_id)}/{document_id}"
 
 
 class KnowledgeBases:
@@ -104,11 +116,22 @@ class KnowledgeBases:
 
     async def delete(self, caller: Caller, base_id: str) -> Base:
         """Remove a base with its documents, and their files."""
-        return await self._erase(caller, base_id, self._store.delete)
+        base = await self.get(caller, base_id)
+        try:
+            await self._remove(base_id)
+        except NoSuchRow:
+            raise NotFound("knowledge.not_found") from None
+        return base
 
     async def clear(self, caller: Caller, base_id: str) -> Base:
         """Remove a base's documents, and their files."""
-        return await self._erase(caller, base_id, self._store.clear)
+        base = await self.get(caller, base_id)
+        try:
+            gone = await self._database.write(lambda: self._store.clear(base_id))
+        except NoSuchRow:
+            raise NotFound("knowledge.not_found") from None
+        await self._objects().delete([key(base_id, one) for one in gone])
+        return base
 
     async def erase_all(self, owner: str) -> None:
         """Remove every base of an account that is leaving."""
@@ -119,18 +142,25 @@ class KnowledgeBases:
             if not found:
                 return
             for one in found:
-                gone = await self._database.write(partial(self._store.delete, one.base.id))
-                await self._forget(one.base.id, gone)
-                self._vectors.forget(one.base.id)
+                with suppress(NoSuchRow):  # its owner was quicker
+                    await self._remove(one.base.id)
 
-    async def _erase(self, caller: Caller, base_id: str, how: Callable[[str], Any]) -> Base:
-        base = await self.get(caller, base_id)
-        try:
-            gone = await self._database.write(lambda: how(base_id))
-        except NoSuchRow:
-            raise NotFound("knowledge.not_found") from None
-        await self._forget(base_id, gone)
-        return base
+    def launch(self) -> None:
+        """Begin to look for what deleted bases have left, in the background."""
+        self._database.in_background(self._sweep_now_and_then)
 
-    async def _forget(self, base_id: str, documents: Sequence[str]) -> None:
-        await self._objects().delete([key(base_id, one) for one in documents])
+    async def _remove(self, base_id: str) -> None:
+        """Remove a base, then all that lies under its prefix: an upload that overlaps finds no base
+        to add to, and removes what it puts there later."""
+        await self._database.write(lambda: self._store.delete(base_id))
+        self._vectors.forget(base_id)
+        objects = self._objects()
+        await objects.delete([one.key async for one in objects.list(prefix(base_id))])
+
+    async def _sweep_now_and_then(self) -> None:
+        while True:
+            try:
+                await self._vectors.sweep()
+            except (StorageError, OSError) as error:
+                log.warning("looking for vectors of deleted bases failed: %s", error)
+            await asyncio.sleep(SWEEP_S)

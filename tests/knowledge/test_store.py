@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -187,6 +188,45 @@ async def test_a_damaged_file_is_made_anew(
     ):
         break_it()
         assert await index_of(folder, store).nearest(base_id, vector(2), 3) == whole
+
+
+async def test_files_of_bases_that_are_gone_are_swept(
+    database: Database, store: KnowledgeStore, tmp_path: Path
+) -> None:
+    gone, kept = await make_base(database, store), await make_base(database, store)
+    folders = [tmp_path / "vectors" / name for name in ("mine", "others")]
+    for folder in folders:
+        index = index_of(folder, store)
+        for base_id in (gone, kept):
+            await add(database, store, base_id, "a.md", "zero")
+            assert await index.nearest(base_id, vector(0), 1)
+        (folder / "notes.txt").write_text("another's")
+    await database.write(lambda: store.delete(gone))
+    mine = index_of(folders[0], store)
+    await mine.sweep()
+    for folder in folders:
+        left = sorted(path.name for path in folder.iterdir())
+        assert left == sorted([f"{kept}.f32", f"{kept}.json", "notes.txt"])
+    assert await mine.nearest(kept, vector(0), 1)
+
+
+async def test_a_base_may_go_while_its_vectors_are_read(
+    database: Database, store: KnowledgeStore, tmp_path: Path
+) -> None:
+    base_id = await make_base(database, store)
+    await add(database, store, base_id, "a.md", "zero")
+
+    class Deleting(KnowledgeStore):
+        async def vectors(self, *asked: Any) -> list[tuple[int, bytes]]:
+            rows = await super().vectors(*asked)
+            if rows:
+                await database.write(lambda: self.delete(base_id))
+                index.forget(base_id)
+            return rows
+
+    index = index_of(tmp_path / "vectors", Deleting(database))
+    assert await index.nearest(base_id, vector(0), 1) == []
+    assert list((tmp_path / "vectors").iterdir()) == []
 
 
 OTHER = "other:384"
