@@ -54,7 +54,7 @@ _UNFIT = re.compile(r"[^A-Za-z0-9_-]+")
 
 
 class ServerFields(msgspec.Struct, frozen=True, kw_only=True):
-    """A server as its owner describes it; of the two addresses the protocol's is used."""
+    """A server as its owner describes it, with the address of its protocol alone."""
 
     name: str
     protocol: Protocol
@@ -106,16 +106,16 @@ class McpServers:
         return await self._store.list_own(caller.user_id)
 
     async def tools(self, caller: Caller) -> Sequence[OfferedTool]:
-        """The tools of those servers that are not disabled."""
-        if caller.is_admin:
-            return await self._store.tools_all()
+        """The tools of the caller's own servers that are not disabled. An administrator's are no
+        others: nobody calls a tool with another account's key."""
         return await self._store.tools_own(caller.user_id)
 
     async def add(self, caller: Caller, fields: ServerFields) -> McpServer:
         """Ask a server for its tools, and keep both.
 
         Raises Unusable: mcp.exists, mcp.name_reserved, mcp.too_many, mcp.url_missing,
-        mcp.address_invalid, mcp.address_refused, mcp.key_masked, mcp.unreachable;
+        mcp.url_of_other, mcp.address_invalid, mcp.address_refused, mcp.key_masked,
+        mcp.unreachable;
         Conflict("mcp.busy") where names of tools kept being taken meanwhile.
         """
         name = fields.name.strip()
@@ -123,10 +123,12 @@ class McpServers:
             raise Unusable("mcp.name_reserved", name=name)
         if fields.api_key.startswith(MASK):
             raise Unusable("mcp.key_masked")
-        streams = fields.protocol == "streamable_http"
-        url = await checked_address(
-            self._outbound, fields.streamable_http_url if streams else fields.sse_url
-        )
+        own, other = fields.streamable_http_url, fields.sse_url
+        if fields.protocol == "sse":
+            own, other = other, own
+        if other.strip():
+            raise Unusable("mcp.url_of_other", protocol=fields.protocol)
+        url = await checked_address(self._outbound, own)
         if await self._store.find_own(caller.user_id, name) is not None:
             raise Unusable("mcp.exists", name=name)
         server_id, now = uuid7(), time.time()

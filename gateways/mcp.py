@@ -98,6 +98,8 @@ class McpClient:
         self._stdio = stdio or Stdio()
         self._list_s = list_s
         self._call_s = call_s
+        self._loading = asyncio.Lock()
+        self._loaded = False
 
     async def tools(self, endpoint: Endpoint | Command) -> list[Described]:
         """The tools of a server in its order, at most 200. Raises McpRefused, McpUnreachable."""
@@ -139,6 +141,7 @@ class McpClient:
     ) -> T:
         """Open a session, ask, and end it. An answer that is there counts, however the session
         ends."""
+        await self._load()
         answers: list[T] = []
         try:
             async with asyncio.timeout(seconds) as limit, self._session(endpoint) as client:
@@ -151,6 +154,13 @@ class McpClient:
             if not answers:
                 raise _told(error) from None
         return answers[0]
+
+    async def _load(self) -> None:
+        """Import the SDK, in a thread: on the loop it would hold up every stream."""
+        async with self._loading:
+            if not self._loaded:
+                await asyncio.to_thread(_import_sdk)
+                self._loaded = True
 
     @asynccontextmanager
     async def _session(self, endpoint: Endpoint | Command) -> AsyncIterator["Client"]:
@@ -182,6 +192,11 @@ class McpClient:
                 Client(streamable_http_client(endpoint.url, http_client=http)) as client,
             ):
                 yield client
+
+
+def _import_sdk() -> None:
+    import mcp.client.sse
+    import mcp.client.streamable_http  # noqa: F401
 
 
 def _given(http: "httpx2.AsyncClient") -> Callable[..., "httpx2.AsyncClient"]:

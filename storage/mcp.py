@@ -139,7 +139,6 @@ TOOLS_OWN = Statement(
     _OFFERED.where(mcp_tools.c.owner_id == bindparam("owner")).order_by(*_IN_ORDER),
     into=OfferedTool,
 )
-TOOLS_ALL = Statement(_OFFERED.where(_OF_ACCOUNTS).order_by(*_IN_ORDER), into=OfferedTool)
 TOOLS_NAMED = Statement(
     _OFFERED.where(
         mcp_tools.c.owner_id == bindparam("owner"),
@@ -244,9 +243,6 @@ class McpStore:
 
     async def tools_own(self, owner: str) -> Sequence[OfferedTool]:
         return await self._database.read(TOOLS_OWN(owner=owner))
-
-    async def tools_all(self) -> Sequence[OfferedTool]:
-        return await self._database.scan(TOOLS_ALL())
 
     async def tools_named(self, owner: str, names: Sequence[str]) -> Sequence[OfferedTool]:
         """Those of the owner's tools that have one of these names."""

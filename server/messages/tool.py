@@ -19,6 +19,10 @@ MESSAGES = {
     ),
     "mcp.name_reserved": ("不能使用该名称: {name}", "This name cannot be used: {name}"),
     "mcp.too_many": ("MCP 服务器最多 {most} 个", "There can be at most {most} MCP servers."),
+    "mcp.url_of_other": (
+        "协议 {protocol} 不使用另一个协议的地址",
+        "The protocol {protocol} has no use for the other protocol's address.",
+    ),
     "mcp.url_missing": (
         "缺少所选协议的地址",
         "The address of the chosen protocol is missing.",

@@ -61,7 +61,7 @@ async def test_owners_see_their_own_in_order(database: Database, store: McpStore
     assert [one.id for one in await store.list_own("ann")] == [old.id, new.id]
     assert [one.id for one in await store.list_all()] == [old.id, new.id, his.id]
     assert [one.name for one in await store.tools_own("ann")] == ["o", "n1", "n2"]
-    assert [one.owner_id for one in await store.tools_all()] == ["ann", "ann", "ann", "bob"]
+    assert [one.owner_id for one in await store.tools_own("bob")] == ["bob"]
     named = await store.tools_named("ann", ["n2", "o", "none"])
     assert [(one.name, one.server_name) for one in named] == [("o", "old"), ("n2", "new")]
     assert named[0] == OfferedTool(**msgspec.structs.asdict(tool(old, 0, "o")), server_name="old")
@@ -159,7 +159,7 @@ async def test_the_platform_and_accounts_see_nothing_of_each_other(
     await offer(database, store, ours, shared_tool(ours, 0, "search"))
     assert [one.id for one in await store.list_all()] == [hers.id]
     assert [one.id for one in await store.find_named("docs")] == [hers.id]
-    assert [one.server_id for one in await store.tools_all()] == [hers.id]
+    assert [one.server_id for one in await store.tools_own("ann")] == [hers.id]
     assert [one.server_id for one in await store.tools_named("ann", ["search"])] == [hers.id]
     assert [one.id for one in await store.list_platform()] == [ours.id]
     assert [one.server_id for one in await store.tools_platform()] == [ours.id]

@@ -106,7 +106,8 @@ def test_arguments_and_failures_are_business_errors(world: World, streamable: Ru
 
 
 def test_a_stranger_sees_and_calls_nothing(world: World, streamable: Running) -> None:
-    """Not in lists, not by name; an administrator sees all, and calls what is its own."""
+    """Not in lists, not by name; an administrator sees all servers, and the tools of its own,
+    which are those that it can call."""
     owner, stranger = world.account("owner").client, world.account("stranger").client
     name = add(owner, streamable).data["server_name"]
     assert "add" in tools(owner)
@@ -120,8 +121,9 @@ def test_a_stranger_sees_and_calls_nothing(world: World, streamable: Running) ->
         assert refused.body["message"] == missing.body["message"]
     refused, missing = execute(stranger, "add", a=1, b=2), execute(stranger, "none", a=1, b=2)
     assert (refused.status, refused.body["message"]) == (404, missing.body["message"])
+    assert name in {one["name"] for one in world.admin.client.call("mcp_list").data["servers"]}
     sources = {tool["source"] for tool in tools(world.admin.client).values()}
-    assert name in sources
+    assert name not in sources
     assert execute(world.admin.client, "add", a=1, b=2).status == 404
     assert add(stranger, streamable, name=name).success, "names are each owner's own"
     assert world.admin.client.call("mcp_delete", path=path).status == 409
@@ -147,6 +149,9 @@ def test_what_cannot_be_added(world: World, streamable: Running) -> None:
         ({"name": "list"}, 400),
         ({"streamable_http_url": None}, 400),
         ({"protocol": "sse"}, 400),
+        ({"protocol": "sse", "streamable_http_url": None}, 400),
+        ({"sse_url": url}, 400),
+        ({"protocol": "sse", "sse_url": url}, 400),
         ({"streamable_http_url": "file:///etc/passwd"}, 400),
         ({"streamable_http_url": "http://169.254.169.254/mcp"}, 400),
         ({"streamable_http_url": "http://10.1.2.3/mcp"}, 400),
