@@ -41,6 +41,7 @@ from storage.schema import Json
 from storage.schema import knowledge_bases as bases
 from storage.schema import knowledge_chunks as chunks
 from storage.schema import knowledge_documents as documents
+from storage.users import folded
 
 State = Literal["waiting", "processing", "succeeded", "failed"]
 Kind = Literal["file", "qa", "eml"]
@@ -120,6 +121,10 @@ def _listed(*columns: Any) -> Listed:
     return Listed(Base(*columns[:-2]), columns[-2], columns[-1])
 
 
+_BASE = [bases.c[name] for name in Base.__struct_fields__]
+_DOCUMENT = [documents.c[name] for name in Document.__struct_fields__]
+"""All columns but `name_key`, which is searched and not read."""
+
 _VISIBLE: ColumnElement[bool] = or_(
     bases.c.owner_id == bindparam("viewer"), bindparam("everything", type_=Boolean).is_(True)
 )
@@ -133,18 +138,16 @@ _COUNT = (
 
 def _holds(column: ColumnElement[str], name: str, dialect: str) -> ColumnElement[bool]:
     position = func.instr if dialect == "sqlite" else func.strpos
-    return or_(
-        bindparam(name, type_=Text) == "",
-        position(func.lower(column), func.lower(bindparam(name, type_=Text))) > 0,
-    )
+    asked = bindparam(name, type_=Text)
+    return or_(asked == "", position(column, asked) > 0)
 
 
 def _list_bases(dialect: str) -> Executable:
     return (
-        select(bases, _COUNT, func.count().over())
+        select(*_BASE, _COUNT, func.count().over())
         .where(
             _VISIBLE,
-            _holds(bases.c.name, "name", dialect),
+            _holds(bases.c.name_key, "name_key", dialect),
             or_(bindparam("type", type_=Text) == "", bases.c.type == bindparam("type")),
         )
         .order_by(bases.c.created_at.desc(), bases.c.id.desc())
@@ -156,7 +159,7 @@ def _list_bases(dialect: str) -> Executable:
 def _count_bases(dialect: str) -> Executable:
     return select(func.count()).where(
         _VISIBLE,
-        _holds(bases.c.name, "name", dialect),
+        _holds(bases.c.name_key, "name_key", dialect),
         or_(bindparam("type", type_=Text) == "", bases.c.type == bindparam("type")),
     )
 
@@ -164,7 +167,7 @@ def _count_bases(dialect: str) -> Executable:
 def _matching(dialect: str) -> ColumnElement[bool]:
     return and_(
         documents.c.base_id == bindparam("base_id"),
-        _holds(documents.c.name, "name", dialect),
+        _holds(documents.c.name_key, "name_key", dialect),
         or_(bindparam("task_id", type_=Text) == "", documents.c.task_id == bindparam("task_id")),
         documents.c.state.in_(members("states", dialect)),
     )
@@ -172,7 +175,7 @@ def _matching(dialect: str) -> ColumnElement[bool]:
 
 def _list_documents(dialect: str) -> Executable:
     return (
-        select(documents)
+        select(*_DOCUMENT)
         .where(_matching(dialect))
         .order_by(documents.c.created_at.desc(), documents.c.id.desc())
         .limit(bindparam("limit", type_=Integer))
@@ -196,9 +199,9 @@ def _numbers(dialect: str) -> Any:
 
 _LIVE = documents.c.state.in_(("waiting", "processing"))
 
-FIND = Statement(select(bases).where(bases.c.id == bindparam("base_id"), _VISIBLE), into=Base)
+FIND = Statement(select(*_BASE).where(bases.c.id == bindparam("base_id"), _VISIBLE), into=Base)
 FIND_MANY = Statement(
-    per_dialect(lambda dialect: select(bases).where(bases.c.id.in_(members("ids", dialect)))),
+    per_dialect(lambda dialect: select(*_BASE).where(bases.c.id.in_(members("ids", dialect)))),
     into=Base,
 )
 LIST = Statement(per_dialect(_list_bases), into=_listed)
@@ -211,6 +214,10 @@ UPDATE = Statement(
         name=case(
             (bindparam("name", type_=Text) == "", bases.c.name),
             else_=bindparam("name", type_=Text),
+        ),
+        name_key=case(
+            (bindparam("name_key", type_=Text) == "", bases.c.name_key),
+            else_=bindparam("name_key", type_=Text),
         ),
         intro=case(
             (bindparam("intro", type_=Text) == "", bases.c.intro),
@@ -259,10 +266,10 @@ EDITION = Statement(
 )
 
 FIND_DOCUMENT = Statement(
-    select(documents).where(documents.c.id == bindparam("document_id")), into=Document
+    select(*_DOCUMENT).where(documents.c.id == bindparam("document_id")), into=Document
 )
 FIND_VISIBLE_DOCUMENT = Statement(
-    select(documents)
+    select(*_DOCUMENT)
     .join(bases, bases.c.id == documents.c.base_id)
     .where(documents.c.id == bindparam("document_id"), _VISIBLE),
     into=Document,
@@ -305,7 +312,7 @@ AGAIN = Statement(
         attempt=documents.c.attempt + 1,
         updated_at=bindparam("now"),
     )
-    .returning(documents),
+    .returning(*_DOCUMENT),
     into=Document,
 )
 BEGIN = Statement(
@@ -316,7 +323,7 @@ BEGIN = Statement(
         _LIVE,
     )
     .values(state="processing", updated_at=bindparam("now"))
-    .returning(documents),
+    .returning(*_DOCUMENT),
     into=Document,
 )
 END = Statement(
@@ -333,7 +340,7 @@ END = Statement(
         updated_at=bindparam("now"),
     )
 )
-UNFINISHED = Statement(select(documents).where(_LIVE), into=Document)
+UNFINISHED = Statement(select(*_DOCUMENT).where(_LIVE), into=Document)
 STATES = Statement(
     select(documents.c.state, func.count())
     .where(documents.c.base_id == bindparam("base_id"), documents.c.task_id == bindparam("task_id"))
@@ -443,8 +450,10 @@ class KnowledgeStore:
         limit: int,
         offset: int,
     ) -> tuple[list[Listed], int]:
-        """One page of bases whose name contains `name`, and how many there are in all."""
-        asked = {"viewer": viewer, "everything": everything, "name": name, "type": type_}
+        """One page of bases whose name contains `name`, both folded, and how many there are in
+        all."""
+        asked = {"viewer": viewer, "everything": everything, "type": type_}
+        asked["name_key"] = folded(name)
         rows = await self._database.scan(LIST(**asked, limit=limit, offset=offset))
         if rows:
             return rows, rows[0].total
@@ -478,6 +487,7 @@ class KnowledgeStore:
             id=base_id,
             owner_id=owner,
             name=name,
+            name_key=folded(name),
             type=type_,
             intro=intro,
             setting=setting,
@@ -494,7 +504,12 @@ class KnowledgeStore:
     ) -> Unit[None]:
         """Change what is given: an empty text and None keep what there is. Raises NoSuchRow."""
         changed = yield UPDATE(
-            base_id=base_id, name=name, intro=intro, setting=setting, now=time.time()
+            base_id=base_id,
+            name=name,
+            name_key=folded(name),
+            intro=intro,
+            setting=setting,
+            now=time.time(),
         )
         if not changed:
             raise NoSuchRow("knowledge_base")
@@ -547,8 +562,10 @@ class KnowledgeStore:
         limit: int,
         offset: int,
     ) -> tuple[list[Document], int]:
-        """One page of a base's documents, and how many match in all."""
-        asked = {"base_id": base_id, "name": name, "states": list(states), "task_id": task_id}
+        """One page of a base's documents whose name contains `name`, both folded, and how many
+        match in all."""
+        asked = {"base_id": base_id, "states": list(states), "task_id": task_id}
+        asked["name_key"] = folded(name)
         total = await self._database.scan(COUNT_DOCUMENTS(**asked))
         rows = await self._database.scan(LIST_DOCUMENTS(**asked, limit=limit, offset=offset))
         return rows, total[0][0]
@@ -574,8 +591,10 @@ class KnowledgeStore:
         if gone:
             yield from self._change(base_id, erases=True)
             yield DELETE_DOCUMENTS(ids=gone)
-        rows_: list[Mapping[str, Any]] = [msgspec.structs.asdict(one) for one in fresh]
-        yield INSERT_DOCUMENT.many(rows_)
+        added: list[Mapping[str, Any]] = [
+            {**msgspec.structs.asdict(one), "name_key": folded(one.name)} for one in fresh
+        ]
+        yield INSERT_DOCUMENT.many(added)
         return gone
 
     def delete_document(self, base_id: str, document_id: str) -> Unit[None]:

@@ -65,6 +65,36 @@ async def test_a_base_is_its_owners(database: Database, store: KnowledgeStore) -
     assert (await store.list_bases("ann", **{**page, "name": "%"}))[1] == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "asked_for", "found"),
+    [
+        ("ÄRGER Über", "ärger", True),
+        ("ÄRGER Über", "ÜBER", True),
+        ("Straße.md", "STRASSE", True),
+        ("ＡＢＣ文档", "abc文", True),
+        ("İstanbul", "istanbul", False),
+        ("ÄRGER Über", "arger", False),
+        ("a.md", "%", False),
+    ],
+)
+async def test_names_are_compared_folded(
+    database: Database, store: KnowledgeStore, name: str, asked_for: str, found: bool
+) -> None:
+    base_id = await make_base(database, store)
+    page = {"everything": False, "name": asked_for, "type_": "", "limit": 10}
+    assert (await store.list_bases("ann", **page, offset=0))[1] == 0
+    await database.write(lambda: store.update(base_id, name, "", None))
+    assert (await store.list_bases("ann", **page, offset=0))[1] == found
+    assert (await store.list_bases("ann", **page, offset=5))[1] == found
+    await database.write(lambda: store.update(base_id, "", "an intro", None))
+    assert (await store.list_bases("ann", **page, offset=0))[1] == found
+    await database.write(lambda: store.add([waiting(base_id, name)], override=False))
+    rows, total = await store.list_documents(
+        base_id, name=asked_for, states=["waiting"], task_id="", limit=10, offset=0
+    )
+    assert (len(rows), total) == (found, found)
+
+
 async def test_words_are_found_within_their_base(database: Database, store: KnowledgeStore) -> None:
     mine, other = await make_base(database, store), await make_base(database, store, "bob")
     await add(database, store, mine, "a.md", "The cat sleeps.", "数据库连接失败")

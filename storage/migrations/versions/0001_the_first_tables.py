@@ -224,6 +224,7 @@ def upgrade() -> None:
         sa.Column("erased", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("embedder", sa.String(length=320), server_default="", nullable=False),
         sa.Column("rebuild", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("name_key", sa.Text(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("updated_at", sa.Double(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -414,6 +415,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("chunks", sa.Integer(), nullable=False),
+        sa.Column("name_key", sa.Text(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("updated_at", sa.Double(), nullable=False),
         sa.ForeignKeyConstraint(
