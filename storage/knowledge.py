@@ -274,6 +274,11 @@ FIND_VISIBLE_DOCUMENT = Statement(
     .where(documents.c.id == bindparam("document_id"), _VISIBLE),
     into=Document,
 )
+OWNER_OF = Statement(
+    select(bases.c.owner_id)
+    .join(documents, documents.c.base_id == bases.c.id)
+    .where(documents.c.id == bindparam("document_id"))
+)
 LIST_DOCUMENTS = Statement(per_dialect(_list_documents), into=Document)
 COUNT_DOCUMENTS = Statement(
     per_dialect(lambda dialect: select(func.count()).where(_matching(dialect)))
@@ -543,6 +548,11 @@ class KnowledgeStore:
     async def document(self, document_id: str) -> Document | None:
         """Any account's document."""
         return await self._database.read_one(FIND_DOCUMENT(document_id=document_id))
+
+    async def owner_of(self, document_id: str) -> str | None:
+        """Whose base a document is in."""
+        row = await self._database.read_one(OWNER_OF(document_id=document_id))
+        return None if row is None else row[0]
 
     async def visible_document(
         self, viewer: str, document_id: str, *, everything: bool = False

@@ -3,7 +3,7 @@
 A document's row commits first, and names the attempt; the workflow's id is made of both. An
 attempt replaces all chunks of its document in one unit, and only while the row is still at that
 attempt, so a workflow that is carried out twice, or that a later one has overtaken, leaves neither
-half a document nor two.
+half a document nor two. Accounts take turns (turns.py), also while a long document is embedded.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import PurePath
 
 from domain.knowledge.bases import key
+from domain.knowledge.turns import Turn, Turns
 from domain.knowledge.words import indexed
 from gateways.documents.parser import DocumentUnreadable, Parser
 from gateways.embedding.embedder import Embedder
@@ -27,6 +28,8 @@ log = logging.getLogger("quartet.knowledge")
 WORKFLOW = "ingestion"
 AT_ONCE = 2
 """Documents that one process works on at a time."""
+BATCH = 64
+"""Chunks embedded before it is looked whether the document is still there, and whose turn it is."""
 GRACE_S = 10.0
 """How long a row may be without a workflow before another process starts it."""
 RECONCILE_S = 60.0
@@ -57,7 +60,7 @@ class Ingestion:
         self._workflows = workflows
         self._parser = parser
         self._embedder = embedder
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._turns = Turns(AT_ONCE)
         workflows.register(WORKFLOW, self._carry_out)
 
     async def launch(self, *, alone: bool) -> None:
@@ -102,7 +105,10 @@ class Ingestion:
     async def _carry_out(self, workflow_id: str) -> None:
         """The workflow's body: as often as it is called, one set of chunks."""
         document_id, _, attempt = workflow_id.rpartition(".")
-        async with self._turns:
+        owner = await self._store.owner_of(document_id)
+        if owner is None:
+            return
+        async with self._turns.of(owner) as turn:
             document = await self._database.write(
                 lambda: self._store.begin(document_id, int(attempt))
             )
@@ -112,7 +118,7 @@ class Ingestion:
                 texts = await self._parser.read(
                     self._content(document), suffix_of(document.name), document.kind
                 )
-                vectors = await self._embedder.embed(texts)
+                vectors = await self._embed(document, texts, turn)
             except (DocumentUnreadable, NoSuchObject) as error:
                 told = str(error) if isinstance(error, DocumentUnreadable) else "its file is gone"
                 await self._fail(document, told)
@@ -120,6 +126,8 @@ class Ingestion:
             except GatewayError as error:
                 log.warning("document %s could not be embedded: %s", document.id, error)
                 await self._fail(document, "the embedding model does not answer")
+                return
+            if vectors is None:
                 return
             pieces = [
                 Words(content, indexed(content), vector)
@@ -131,6 +139,21 @@ class Ingestion:
                 )
             except NoSuchRow:
                 log.info("document %s was deleted with its base", document.id)
+
+    async def _embed(
+        self, document: Document, texts: Sequence[str], turn: Turn
+    ) -> list[bytes] | None:
+        """The vectors of a document's chunks; None where it is gone or another attempt has it.
+        Between batches others' documents may go before."""
+        found: list[bytes] = []
+        for first in range(0, len(texts), BATCH):
+            if first:
+                await turn.pause()
+            current = await self._store.document(document.id)
+            if current is None or current.attempt != document.attempt:
+                return None
+            found += await self._embedder.embed(texts[first : first + BATCH])
+        return found
 
     async def _content(self, document: Document) -> AsyncIterator[bytes]:
         opened = await self._objects().open(key(document.base_id, document.id))
