@@ -183,15 +183,14 @@ class Loop:
 
     def _pending(self) -> list[tuple[dict[str, Any], str]]:
         """Tool calls that the model has asked for and that have no result yet, each with an id
-        that is its own in the run."""
-        own = self._own()
-        answered = {m.tool_call_id for m in own if m.role == "tool"}
-        return [
-            (call, f"{m.message_id}.{place}")
-            for m in own
-            for place, call in enumerate(m.tool_calls or ())
-            if call["id"] not in answered
-        ]
+        that is its own in the run: those that models give may come again."""
+        pending: dict[str, tuple[dict[str, Any], str]] = {}
+        for message in self._own():
+            for place, call in enumerate(message.tool_calls or ()):
+                pending[call["id"]] = call, f"{message.message_id}.{place}"
+            if message.role == "tool" and message.tool_call_id:
+                pending.pop(message.tool_call_id, None)
+        return list(pending.values())
 
     def _next_stride(self) -> Stride:
         plan = self._plan

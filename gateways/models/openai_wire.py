@@ -7,6 +7,7 @@ into the few fields that matter; the openai client's own models cost 90 µs each
 
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from secrets import token_hex
 from typing import Any
 
 import msgspec
@@ -140,8 +141,8 @@ class Assembly:
         """What is left to say once the stream is over. Raises ModelDropped when it broke off."""
         if self._reason is None:
             raise ModelDropped("the model's server ended the stream before the answer")
-        for place, (call_id, name, arguments) in sorted(self._calls.items()):
-            yield ToolCall(call_id or f"call_{place}", name, arguments or "{}")
+        for _, (call_id, name, arguments) in sorted(self._calls.items()):
+            yield ToolCall(call_id or f"call_{token_hex(8)}", name, arguments or "{}")
         if self._usage is not None:
             yield Usage(self._usage.prompt_tokens, self._usage.completion_tokens)
         else:

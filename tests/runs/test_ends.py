@@ -161,6 +161,27 @@ async def test_a_call_that_is_cut_off_has_failed(make: Here) -> None:
     await peer.stop()
 
 
+class Forgetful(Recorder):
+    """Calls each of its calls the same."""
+
+    async def stream(self, call: ModelCall) -> AsyncGenerator[Delta, None]:
+        if len(self.calls) == 3:
+            async for delta in super().stream(call):
+                yield delta
+            return
+        self.calls.append(call)
+        yield ToolCall("call_0", "calculator", f'{{"expression": "{len(self.calls)} * 2"}}')
+        yield Finish("tool_calls")
+
+
+async def test_an_id_that_comes_again_is_another_call(make: Here) -> None:
+    async with make(script=Forgetful()) as here:
+        lines = await here.turn("double")
+        results = [line["content"] for line in lines if line["type"] == "tool_call_result"]
+        assert results == ["2", "4", "6"]
+        assert types(lines)[-1] == "stream_end"
+
+
 async def test_a_deleted_conversation_stops_its_run(make: Here) -> None:
     model = Recorder()
     async with make(script=model) as here:
