@@ -205,6 +205,7 @@ class Things:
             field = "streamable_http_url"
             if seed % 4 and isinstance(case.body.get(field) or "", str):
                 case.body[field] = self._world.started.mcp_url
+                case.body.pop("sse_url", None)
 
     def _body(self, value: Any, account: Account, case: Case, seed: int) -> Any:
         if isinstance(value, list):

@@ -191,9 +191,6 @@ class Users:
         if user_id == actor.user_id:
             await self.get(user_id)
             raise Forbidden("user.own_protected")
-        await self._bar(actor, user_id, address, version)
-        for leaving in self._leaving:
-            await leaving(user_id)
         now = self._clock()
 
         def unit() -> Unit[bool]:
@@ -214,11 +211,14 @@ class Users:
             yield from self._trail.revoke(Revocation(user_id, ended, whole=True))
             return True
 
-        # What was admitted before the account was barred may keep something until here.
-        while not await self._database.write(unit):
-            await self._bar(actor, user_id, address)
+        await self._bar(actor, user_id, address, version)
+        while True:
             for leaving in self._leaving:
                 await leaving(user_id)
+            if await self._database.write(unit):
+                return
+            # What was admitted before has kept something meanwhile, or somebody let it in again.
+            await self._bar(actor, user_id, address)
 
     async def _bar(
         self, actor: Caller, user_id: str, address: str, version: int | None = None
@@ -235,6 +235,8 @@ class Users:
                 yield from self._put_status(actor, user, "inactive", address, now)
 
         await self._database.write(unit)
+        for barred in self._barred:
+            await barred(user_id)
 
     def on_leaving(self, leaving: Leaving) -> None:
         """Call `leaving` before an account is deleted: runs are cancelled, files are erased. It is
@@ -303,7 +305,7 @@ class Users:
                 await barred(user_id)
 
     def on_barred(self, barred: Leaving) -> None:
-        """Call `barred` after an account has been made inactive or banned."""
+        """Call `barred` after an account has been made inactive or banned, also to be deleted."""
         self._barred.append(barred)
 
     async def reset_password(self, user_id: str, password: str) -> None:

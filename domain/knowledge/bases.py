@@ -20,8 +20,6 @@ from storage.vectors import Vectors
 log = logging.getLogger("quartet.knowledge")
 
 LANGUAGE = "zh-cn"
-
-
 SWEEP_S = 3600.0
 
 
@@ -150,10 +148,15 @@ class KnowledgeBases:
         self._database.in_background(self._sweep_now_and_then)
 
     async def _remove(self, base_id: str) -> None:
-        """Remove a base, then all that lies under its prefix: an upload that overlaps finds no base
-        to add to, and removes what it puts there later."""
+        """Remove a base and all that lies under its prefix: before the row goes, so that it can be
+        removed again where the object store fails, and afterwards, for uploads that overlap. One
+        that ends later finds no base to add to, and removes its own."""
+        await self._empty(base_id)
         await self._database.write(lambda: self._store.delete(base_id))
         self._vectors.forget(base_id)
+        await self._empty(base_id)
+
+    async def _empty(self, base_id: str) -> None:
         objects = self._objects()
         await objects.delete([one.key async for one in objects.list(prefix(base_id))])
 

@@ -1,6 +1,6 @@
 """What an account uploads while it is being deleted is not kept."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -8,6 +8,8 @@ import pytest
 from domain.caller import Caller
 from domain.errors import NotFound, Unauthenticated
 from domain.knowledge.documents import File
+from storage.database import StorageUnavailable
+from storage.objects import ObjectStore
 from tests.security import asgi
 from tests.security.place import Place, opened
 
@@ -66,6 +68,28 @@ async def test_uploads_that_come_too_late_are_refused(place: Place) -> None:
     for upload in (publish, add_document):
         with pytest.raises(Unauthenticated):
             await upload(place, ann.caller())
+    assert stored(place) == []
+
+
+async def test_a_base_whose_files_cannot_be_erased_stays(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = await place.account("ann")
+    base_id = await add_document(place, ann.caller())
+
+    async def fail(self: ObjectStore, keys: Sequence[str]) -> None:
+        raise StorageUnavailable("the object store does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ObjectStore, "delete", fail)
+        for deletion in (
+            place.quartet.knowledge.bases.delete(ann.caller(), base_id),
+            place.quartet.users.delete(place.root, ann.id),
+        ):
+            with pytest.raises(StorageUnavailable):
+                await deletion
+    assert len(stored(place)) == 1
+    await place.quartet.users.delete(place.root, ann.id)
     assert stored(place) == []
 
 
