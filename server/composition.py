@@ -98,7 +98,7 @@ from storage.knowledge import KnowledgeStore
 from storage.lock import DirectoryLock
 from storage.mcp import McpStore
 from storage.migrating import migrate
-from storage.objects import open_objects
+from storage.objects import open_objects, sweep
 from storage.opening import open_database
 from storage.providers import ProviderStore
 from storage.redis_answers import redis_answers
@@ -346,6 +346,9 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
         secret=hashlib.sha256(b"quartet idempotency " + key).digest(),
     )
     database.in_background(idempotency.keep_house)
+    if settings.embedded and not settings.object_store_url:
+        since = (settings.data / "lock").stat().st_mtime
+        database.in_background(partial(asyncio.to_thread, sweep, settings.data, since))
     database.in_background(partial(keep_house, settings, log, parts, quartet.skills))
     proxies = Proxies(settings.trusted_proxies)
     cookies = Cookies(secure=settings.base_url.startswith("https://"))

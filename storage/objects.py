@@ -22,6 +22,8 @@ from storage.database import StorageError, StorageFull, StorageUnavailable
 CHUNK = 256 * 1024
 DIRECTORY = "objects"
 """The folder of the data directory that stands for a bucket."""
+PARTIAL = re.compile(r".+#\d+")
+"""The name in the directory of an object that is being put; no key is like it."""
 PRESIGNED_MAX_S = 3600
 """A presigned URL lives an hour at most."""
 
@@ -248,6 +250,16 @@ def open_objects(url: str, data: Path, bucket: str = "") -> ObjectStore:
         retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=20)},
     )
     return ObjectStore(store, None, place)
+
+
+def sweep(data: Path, before: float) -> None:
+    """Remove from the directory what puts began that their process did not live to end: what was
+    last written before then, in UTC seconds since the epoch. Raises OSError."""
+    for folder, _, names in os.walk(data / DIRECTORY):
+        for path in (Path(folder, name) for name in names if PARTIAL.fullmatch(name)):
+            with suppress(FileNotFoundError):
+                if path.lstat().st_mtime < before:
+                    path.unlink()
 
 
 def _checked(key: str) -> str:

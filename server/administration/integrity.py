@@ -1,10 +1,12 @@
 """`scripts/admin check`: is what is stored whole?"""
 
+import asyncio
 import os
 import secrets
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container, Iterable
 from contextlib import closing
+from pathlib import Path
 
 from sqlalchemy import exists, func, literal, or_, select
 from sqlalchemy.sql.elements import ColumnElement
@@ -12,11 +14,13 @@ from sqlalchemy.sql.elements import ColumnElement
 from gateways.errors import SealBroken, WrongKey
 from gateways.secretbox import KEY_BYTES, SecretBox, load_keys
 from server.administration.backup import read_only
+from server.administration.copying import printable
 from server.administration.keys import PLACES
+from server.administration.stored import SELECTS, SKILLS, folders, named
 from server.settings import Settings
 from storage.database import Database, Statement, StorageError
 from storage.migrating import HEAD, version
-from storage.objects import open_objects
+from storage.objects import DIRECTORY, open_objects
 from storage.schema import conversations, events, messages, metadata, runs, streams, users
 
 _SHOWN = 20
@@ -93,7 +97,7 @@ async def findings(settings: Settings, database: Database) -> AsyncIterator[str]
         yield "no administrator (scripts/admin create-admin)"
     async for line in _sealed(settings, database):
         yield line
-    async for line in _objects(settings):
+    async for line in _stored(settings, database):
         yield line
 
 
@@ -144,12 +148,41 @@ async def _sealed(settings: Settings, database: Database) -> AsyncIterator[str]:
                 yield f"{place.name}, {row[0]}: {error}"
 
 
-async def _objects(settings: Settings) -> AsyncIterator[str]:
-    """Whether the store of files answers."""
-    if not settings.object_store_url and not (settings.data / "objects").exists():
-        return
+async def _stored(settings: Settings, database: Database) -> AsyncIterator[str]:
+    """Files that rows name and that are not stored."""
+    names = await _named(database)
     try:
-        async for _ in open_objects(settings.object_store_url, settings.data).list():
-            break
+        there = await _objects(settings)
     except (StorageError, ValueError) as error:
         yield f"objects: {error}"
+        return
+    skills = folders(settings)[SKILLS]
+    missing = await asyncio.to_thread(_gone, names, there, skills)
+    if missing:  # but for what was deleted since the rows were read
+        missing &= (await _named(database)).keys()
+    gone = sorted(missing)
+    for path in gone[:_SHOWN]:
+        yield f"{path} ({printable(names[path])}) is missing"
+    if len(gone) > _SHOWN:
+        yield f"{len(gone) - _SHOWN:,} more files are missing"
+
+
+async def _named(database: Database) -> dict[str, str]:
+    return named(*[await database.scan(Statement(each)()) for each in SELECTS])
+
+
+async def _objects(settings: Settings) -> set[str]:
+    """The paths of what is stored as objects. A directory that is not there is not made."""
+    if not settings.object_store_url and not (settings.data / DIRECTORY).exists():
+        return set()
+    objects = open_objects(settings.object_store_url, settings.data)
+    return {f"{DIRECTORY}/{each.key}" async for each in objects.list()}
+
+
+def _gone(names: Iterable[str], there: Container[str], skills: Path) -> set[str]:
+    found = set()
+    for path in names:
+        top, _, below = path.partition("/")
+        if not ((skills / below).is_file() if top == SKILLS else path in there):
+            found.add(path)
+    return found

@@ -1,29 +1,42 @@
 """scripts/admin over real data directories and a real PostgreSQL database."""
 
 import asyncio
+import errno
+import hashlib
+import io
 import json
+import os
 import re
 import shutil
 import signal
 import socket
 import sqlite3
+import stat
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 import uuid
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from domain import mcp
+from domain.platform import config
+from domain.platform import mcp as platform_mcp
 from gateways.secretbox import SecretBox, load_keys
-from server.administration.backup import back_up, restore
+from server.administration import copying, integrity
+from server.administration.backup import Manifest, back_up, read_manifest, restore
 from server.administration.integrity import findings
 from server.administration.keys import PLACES, write_keys
 from server.administration.opening import Refused, reading
 from server.settings import Settings
+from storage.objects import sweep
 from storage.schema import metadata
 from tests.conftest import POSTGRES, administrator, postgres_answers
 from tests.server.http import ask, bearer
@@ -57,12 +70,23 @@ def refused(run: subprocess.CompletedProcess[str]) -> str:
     return run.stdout + run.stderr
 
 
+def form(**parts: tuple[str | None, bytes]) -> tuple[bytes, dict[str, str]]:
+    """A multipart body and its header, of parts: file name (None for a text) and content."""
+    body = b""
+    for name, (filename, content) in parts.items():
+        file = "" if filename is None else f'; filename="{filename}"'
+        head = f'--PART\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'
+        body += head.encode() + content + b"\r\n"
+    return body + b"--PART--\r\n", {"Content-Type": "multipart/form-data; boundary=PART"}
+
+
 def fill(server: Server) -> None:
-    """An account with a provider, an agent, and a conversation with `embedded/script`."""
+    """An account with a provider, an agent, a conversation with `embedded/script`, an uploaded
+    file, a document and a skill with a file."""
     who = bearer(server.url, "admin", server.password or "")
 
-    def post(path: str, body: object) -> object:
-        answer = ask(f"{server.url}{path}", "POST", body, who)
+    def post(path: str, body: object, headers: Mapping[str, str] | None = None) -> Any:
+        answer = ask(f"{server.url}{path}", "POST", body, {**who, **(headers or {})})
         assert answer.status == 200, answer
         return answer
 
@@ -74,6 +98,16 @@ def fill(server: Server) -> None:
         post("/api/web-stream", {**said, "llm_model_config": {"model": "embedded/script"}})
     gone = ask(f"{server.url}/api/conversations/deleted", "DELETE", headers=who)
     assert gone.status == 200, gone
+    post("/api/oss/upload", *form(file=("picture.txt", b"an upload")))
+    base = post("/api/knowledge-base/add", {"name": "Library", "type": "rag"}).json()
+    base = base["data"]["kdb_id"]
+    document = {"kdb_id": (None, base.encode()), "files": ("book.md", b"# A document")}
+    post("/api/knowledge-base/doc/add_by_files", *form(**document))
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("SKILL.md", "---\nname: asking\ndescription: Asks.\n---\nAsk.\n")
+        archive.writestr("ask.py", "print('Why?')\n")
+    post("/api/skills/upload", *form(file=("asking.zip", packed.getvalue())))
 
 
 @pytest.fixture(scope="module")
@@ -253,6 +287,67 @@ def used_admin(data: Path) -> str:
         return found
 
 
+SEALED_IN_JSON = {("settings", "value"), ("runs", "request"), ("idempotency", "body")}
+
+
+def test_every_sealed_column_is_wrapped_anew() -> None:
+    """A column that rotation forgets is lost with the key it was sealed by."""
+    sealed = {
+        (table.name, column.name)
+        for table in metadata.tables.values()
+        for column in table.columns
+        if column.name.endswith("_sealed")
+    }
+    assert len(sealed) == 3
+    changes = [str(place.put.construct("sqlite")).split() for place in PLACES]
+    put = {(words[1], words[3].partition("=")[0]) for words in changes}
+    assert put == sealed | SEALED_IN_JSON
+
+
+def test_a_new_key_seals_what_administrators_set(used: Path) -> None:
+    """The platform's model and an MCP server, whose configuration is sealed as a whole; and the
+    key of an account's MCP server, in the column beside it."""
+    with serving(used) as server:
+        who = bearer(server.url, "admin", "of the administrator")
+        base = f"{server.url}/sandbox/api/app-config"
+        model = {"base_url": "https://8.8.8.8/v1", "model_name": "m", "api_key": KEY}
+        assert ask(f"{base}/llm", "POST", model, who).status == 200
+        servers = {"docs": {"url": "https://8.8.8.8/mcp", "headers": {"X-Key": KEY}}}
+        body = {"mcpServers": servers}
+        assert ask(f"{base}/mcp-servers", "POST", body, who).status == 200
+    keys = load_keys(used)
+    with closing(sqlite3.connect(used / "quartet.sqlite")) as connection:
+        ((server_id,),) = connection.execute("SELECT id FROM mcp_servers")
+        own = SecretBox(keys).seal(KEY, mcp._context(server_id))
+        connection.execute("UPDATE mcp_servers SET api_key_sealed = ?", [own])
+        connection.commit()
+
+    def held() -> dict[str, str]:
+        """Sealed values by what they are sealed for."""
+        with closing(sqlite3.connect(used / "quartet.sqlite")) as connection:
+            columns = "api_key_sealed, config_sealed"
+            ((key, whole),) = connection.execute(f"SELECT {columns} FROM mcp_servers")
+            select = "SELECT value FROM settings WHERE key = ?"
+            ((llm,),) = connection.execute(select, [config.LLM])
+        return {
+            "key": key,
+            "config": whole,
+            "llm": json.loads(llm)["api_key_sealed"],
+        }
+
+    before = held()
+    succeeded(admin(used, "rotate-key"))
+    box = SecretBox(load_keys(used))
+    contexts = {
+        "key": mcp._context(server_id),
+        "config": platform_mcp._context(server_id),
+        "llm": config.CONTEXT,
+    }
+    for name, sealed in held().items():
+        assert sealed != before[name]
+        assert KEY in box.open(sealed, contexts[name])
+
+
 def test_a_rotation_that_was_cut_goes_on(used: Path) -> None:
     """Cut after the new key was written: both open, and another run ends it."""
     write_keys(used / "secrets.key", [bytes(range(32)), *load_keys(used)])
@@ -321,6 +416,47 @@ def test_a_sound_directory_passes_and_stays_as_it_is(used: Path) -> None:
     assert sorted(path.name for path in used.iterdir()) == before
 
 
+STORED = {
+    "an upload": ("objects/files/*", "(picture.txt) is missing"),
+    "a document": ("objects/knowledge/*/*", "(book.md) is missing"),
+    "a skill's file": ("skills/*/0", "(asking/ask.py) is missing"),
+}
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_a_lost_file_is_found(used: Path, name: str) -> None:
+    pattern, said = STORED[name]
+    (lost,) = used.glob(pattern)
+    lost.unlink()
+    assert found(used) == [f"{lost.relative_to(used)} {said}"]
+
+
+def test_lost_folders_are_found(used: Path) -> None:
+    shutil.rmtree(used / "objects")
+    shutil.rmtree(used / "skills")
+    told = refused(admin(used, "check"))
+    assert all(said in told for _, said in STORED.values())
+    assert not (used / "objects").exists(), "check changes nothing"
+
+
+def test_what_is_deleted_during_a_check_is_not_missing(
+    used: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows go before files: a file may be gone that a row named a moment ago."""
+    looked = integrity._objects
+
+    async def deleting(settings: Settings) -> set[str]:
+        with closing(sqlite3.connect(used / "quartet.sqlite")) as connection:
+            connection.execute("DELETE FROM files")
+            connection.commit()
+        (file,) = used.glob("objects/files/*")
+        file.unlink()
+        return await looked(settings)
+
+    monkeypatch.setattr(integrity, "_objects", deleting)
+    assert found(used) == []
+
+
 def test_a_damaged_file_is_found(used: Path) -> None:
     with (used / "quartet.sqlite").open("r+b") as file:
         file.seek(8192)
@@ -357,21 +493,8 @@ def test_a_backup_restores_on_another_machine(used: Path, tmp_path: Path) -> Non
     assert (elsewhere / "objects" / "ab" / "file").read_bytes() == b"content of a file"
     for folder in ("skills", "workspaces"):
         assert (elsewhere / folder / "one" / "file").read_text() == folder
-        assert (elsewhere / folder / "one" / "link").is_symlink()
+        assert not (elsewhere / folder / "one" / "link").is_symlink()
     still_works(elsewhere)
-
-
-def test_every_sealed_column_is_wrapped_anew() -> None:
-    """A column that rotation forgets is lost with the key it was sealed by."""
-    sealed = {
-        table.name
-        for table in metadata.tables.values()
-        if any(column.name.endswith("_sealed") for column in table.columns)
-    }
-    columns = {f"{place.find.construct('sqlite')}" for place in PLACES}
-    assert sealed == {"providers", "mcp_servers"}
-    for table in sealed:
-        assert any(f"FROM {table}" in statement for statement in columns), table
 
 
 def test_a_backup_without_the_key_holds_no_secret(used: Path, tmp_path: Path) -> None:
@@ -403,7 +526,11 @@ def test_nothing_is_overwritten(used: Path, tmp_path: Path) -> None:
     still_works(used)
 
 
-@pytest.mark.parametrize("change", ["flip", "cut", "add", "remove", "no manifest"])
+DAMAGED = ("flip", "cut", "add", "folder", "remove", "no manifest")
+LINKED = ("link", "link to a folder", "link instead", "pipe")
+
+
+@pytest.mark.parametrize("change", [*DAMAGED, *LINKED])
 def test_a_damaged_backup_is_refused_whole(used: Path, tmp_path: Path, change: str) -> None:
     target, elsewhere = tmp_path / "backup", tmp_path / "elsewhere"
     back_up(Settings(_env_file=None, data=used), target, print)
@@ -415,15 +542,320 @@ def test_a_damaged_backup_is_refused_whole(used: Path, tmp_path: Path, change: s
         case "cut":
             rows.write_bytes(content[:-1])
         case "add":
-            (target / "objects").mkdir()
             (target / "objects" / "more").write_bytes(b"x")
+        case "folder":
+            (target / "more").mkdir()
         case "remove":
             rows.unlink()
         case "no manifest":
             (target / "manifest.json").unlink()
-    with pytest.raises(Refused, match=r"is damaged|is no backup"):
+        case "link":
+            (target / "objects" / "more").symlink_to("/etc/passwd")
+        case "link to a folder":
+            (target / "workspaces").symlink_to("/etc")
+        case "link instead":
+            (tmp_path / "aside").write_bytes(content)
+            rows.unlink()
+            rows.symlink_to(tmp_path / "aside")
+        case "pipe":
+            os.mkfifo(target / "skills" / "pipe")
+    said = {"link": "is a link", "pipe": "is no regular file"}.get(change.split()[0], "")
+    with pytest.raises(Refused, match=f"(is damaged|is no backup).*{said}"):
         restore(Settings(_env_file=None, data=elsewhere), target, print)
     assert not elsewhere.exists()
+
+
+def backed_up(data: Path, target: Path) -> tuple[Manifest, str]:
+    """A backup, and what was said of it."""
+    said: list[str] = []
+    manifest = back_up(Settings(_env_file=None, data=data), target, said.append)
+    return manifest, "\n".join(said)
+
+
+def restored(target: Path, data: Path) -> str:
+    """What was said of a backup that is restored into a directory."""
+    said: list[str] = []
+    restore(Settings(_env_file=None, data=data), target, said.append)
+    return "\n".join(said)
+
+
+@pytest.fixture
+def work(used: Path) -> Path:
+    """A workspace with a file in it."""
+    folder = used / "workspaces" / "sessions" / "account" / "session"
+    folder.mkdir(parents=True)
+    (folder / "kept.txt").write_bytes(b"kept")
+    return folder
+
+
+def test_nothing_in_a_workspace_keeps_a_backup_from_being_made(
+    work: Path, used: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(work / "pipe")
+    os.mknod(work / "socket", stat.S_IFSOCK | 0o600)
+    (work / "link").symlink_to("kept.txt")
+    (work / "nowhere").symlink_to("nothing")
+    (tmp_path / "first").write_bytes(b"two names")
+    os.link(tmp_path / "first", work / "second")
+    (work / os.fsdecode(b"\xff")).write_bytes(b"no UTF-8")
+    (work / "a\x1b[2Jb").symlink_to("nothing")
+    for name in ("gone", "locked"):
+        (work / name).write_bytes(b"")
+    (work / "shut").mkdir()
+    for name in ("d", "l" * 200):
+        here = os.open(work, os.O_RDONLY)
+        for _ in range(150):
+            os.mkdir(name, dir_fd=here)
+            below = os.open(name, os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = below
+        os.close(here)
+    opened, looked = os.open, copying._stat
+
+    def opening(path: Any, flags: int, *mode: Any, **options: Any) -> int:
+        if path in ("locked", "shut") and not flags & os.O_CREAT:  # as for who is not root
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(path, flags, *mode, **options)
+
+    def looking(name: str, parent: int) -> os.stat_result:
+        told = looked(name, parent)
+        if name == "gone":
+            (work / "gone").unlink()
+        return told
+
+    monkeypatch.setattr(os, "open", opening)
+    monkeypatch.setattr(copying, "_stat", looking)
+    manifest, said = backed_up(used, tmp_path / "backup")
+    monkeypatch.undo()
+    folder = work.relative_to(used)
+    left_out = {one.path.removeprefix(f"{folder}/"): one.reason for one in manifest.left_out}
+    assert {name: left_out.pop(name) for name in list(left_out) if "/" in name} == {
+        "/".join("d" * (101 - len(folder.parts))): "nested too deep",
+        f"{'l' * 200}/{'l' * 200}"[: 299 - len(str(folder))]: "its path is too long",
+    }
+    assert left_out == {
+        "pipe": "no regular file",
+        "socket": "no regular file",
+        "link": "a link",
+        "nowhere": "a link",
+        "a\\x1b[2Jb": "a link",
+        "second": "a file with a second name",
+        "\\udcff": "its name is not UTF-8",
+        "gone": "gone before it was copied",
+        "locked": "permission denied",
+        "shut": "permission denied",
+    }
+    assert f"left out: {folder}/pipe: no regular file" in said
+    assert "\x1b" not in said
+    restored(tmp_path / "backup", tmp_path / "elsewhere")
+    assert (tmp_path / "elsewhere" / folder / "kept.txt").read_bytes() == b"kept"
+
+
+def test_of_much_that_is_left_out_some_is_said(work: Path, used: Path, tmp_path: Path) -> None:
+    for number in range(30):
+        (work / f"link{number}").symlink_to("kept.txt")
+    manifest, said = backed_up(used, tmp_path / "backup")
+    assert len(manifest.left_out) == 30
+    assert said.count("left out: ") == 21
+    assert "left out: 10 more, named in manifest.json" in said
+
+
+def test_an_upload_under_way_is_no_part_of_a_backup(work: Path, used: Path, tmp_path: Path) -> None:
+    (used / "objects" / "files" / f"{uuid.uuid4()}#1").write_bytes(b"the first half")
+    (work / "name#1").write_bytes(b"whole")
+    manifest, _ = backed_up(used, tmp_path / "backup")
+    assert manifest.left_out == []
+    assert [file.path for file in manifest.files if "#" in file.path] == [
+        f"{work.relative_to(used)}/name#1"
+    ]
+
+
+def test_a_hole_stays_a_hole(work: Path, used: Path, tmp_path: Path) -> None:
+    mib = 1 << 20
+    with (work / "holes").open("wb") as file:
+        for at in (16 * mib, 40 * mib + 5):
+            file.seek(at)
+            file.write(b"data")
+        file.truncate(64 * mib + 1)
+    manifest, _ = backed_up(used, tmp_path / "backup")
+    restored(tmp_path / "backup", tmp_path / "elsewhere")
+    below = (work / "holes").relative_to(used)
+    content = (work / "holes").read_bytes()
+    for root in (tmp_path / "backup", tmp_path / "elsewhere"):
+        assert (root / below).read_bytes() == content
+        assert (root / below).stat().st_blocks * 512 <= mib
+    (tmp_path / "backup" / below).write_bytes(content)  # as a copy that knows no holes
+    assert read_manifest(tmp_path / "backup") == manifest
+    changed = content[: 16 * mib] + b"\0" * 4096 + content[16 * mib : -4096]  # moved by a block
+    (tmp_path / "backup" / below).write_bytes(changed)
+    with pytest.raises(Refused, match="is damaged"):
+        read_manifest(tmp_path / "backup")
+
+
+def test_digests_of_files_without_holes_are_those_of_sha256sum(
+    work: Path, used: Path, tmp_path: Path
+) -> None:
+    content = os.urandom(3 * (1 << 20) + 7)
+    (work / "full").write_bytes(content)
+    manifest, _ = backed_up(used, tmp_path / "backup")
+    (full,) = [file for file in manifest.files if file.path.endswith("/full")]
+    assert full.sha256 == hashlib.sha256(content).hexdigest()
+    assert full.size == len(content)
+
+
+def test_a_file_that_is_cut_while_it_is_copied_is_restored(
+    work: Path, used: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (work / "cut").write_bytes(b"x" * 10_000)
+    read = os.pread
+
+    def cutting(file: int, size: int, at: int) -> bytes:
+        if os.readlink(f"/proc/self/fd/{file}") == str(work / "cut"):
+            os.truncate(work / "cut", 5000)
+        return read(file, size, at)
+
+    monkeypatch.setattr(os, "pread", cutting)
+    backed_up(used, tmp_path / "backup")
+    monkeypatch.undo()
+    restored(tmp_path / "backup", tmp_path / "elsewhere")
+    cut = (tmp_path / "elsewhere" / (work / "cut").relative_to(used)).read_bytes()
+    assert cut == b"x" * 5000 + bytes(5000)
+
+
+def test_what_may_be_run_stays_so(work: Path, used: Path, tmp_path: Path) -> None:
+    """By the manifest: where a backup lies meanwhile, modes may be lost."""
+    (work / "run.sh").write_text("#!/bin/sh\n")
+    (work / "run.sh").chmod(0o755)
+    backed_up(used, tmp_path / "backup")
+    below = work.relative_to(used)
+    assert (tmp_path / "backup" / below / "run.sh").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "backup" / below / "run.sh").chmod(0o600)
+    (tmp_path / "backup" / below / "kept.txt").chmod(0o700)
+    restored(tmp_path / "backup", tmp_path / "elsewhere")
+    modes = {
+        path.name: path.stat().st_mode & 0o777
+        for path in (tmp_path / "elsewhere" / below).iterdir()
+    }
+    assert modes == {"run.sh": 0o700, "kept.txt": 0o600}
+
+
+def test_files_keep_their_times(work: Path, used: Path, tmp_path: Path) -> None:
+    os.utime(work / "kept.txt", (1, 1_000_000_000))
+    backed_up(used, tmp_path / "backup")
+    restored(tmp_path / "backup", tmp_path / "elsewhere")
+    kept = tmp_path / "elsewhere" / (work / "kept.txt").relative_to(used)
+    assert kept.stat().st_mtime == 1_000_000_000
+
+
+def deleted_meanwhile(monkeypatch: pytest.MonkeyPatch, data: Path) -> str:
+    """From now on an upload is deleted while a backup has its rows, and not its files; its path."""
+    (file,) = data.glob("objects/files/*")
+    copied = copying.Copying.folder
+
+    def deleting(self: Any, source: Path, target: Path | None, path: str = "") -> None:
+        file.unlink(missing_ok=True)
+        copied(self, source, target, path)
+
+    monkeypatch.setattr(copying.Copying, "folder", deleting)
+    return str(file.relative_to(data))
+
+
+def test_a_backup_says_which_files_were_deleted_meanwhile(
+    used: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert backed_up(used, tmp_path / "whole")[0].missing == []
+    path = deleted_meanwhile(monkeypatch, used)
+    manifest, said = backed_up(used, tmp_path / "backup")
+    monkeypatch.undo()
+    assert manifest.missing == [path]
+    assert f"not there any more: {path} (picture.txt)" in said
+    assert f"missing from the backup: {path}" in restored(
+        tmp_path / "backup", tmp_path / "elsewhere"
+    )
+    shutil.copy(used / "secrets.key", tmp_path / "elsewhere" / "secrets.key")
+    assert found(tmp_path / "elsewhere") == [f"{path} (picture.txt) is missing"]
+
+
+def test_skills_are_backed_up_from_where_they_are(used: Path, tmp_path: Path) -> None:
+    (used / "skills").rename(tmp_path / "skills")
+    settings = Settings(_env_file=None, data=used, skills_root_dir=str(tmp_path / "skills"))
+    assert back_up(settings, tmp_path / "backup", print).missing == []
+    with pytest.raises(Refused, match="skills is not empty"):
+        restore(
+            settings.model_copy(update={"data": tmp_path / "data2"}), tmp_path / "backup", print
+        )
+    restored(tmp_path / "backup", tmp_path / "elsewhere")
+    assert list((tmp_path / "elsewhere").glob("skills/*/0"))
+
+
+def test_no_backup_is_made_of_itself(used: Path, tmp_path: Path) -> None:
+    for target in (used / "workspaces", used / "objects" / "backup", used / "skills" / "a" / "b"):
+        if not target.exists():
+            with pytest.raises(Refused, match="which is backed up itself"):
+                backed_up(used, target)
+            assert not target.exists()
+    backed_up(used, used / "backup")
+
+
+def test_another_key_is_not_overwritten(used: Path, tmp_path: Path) -> None:
+    back_up(Settings(_env_file=None, data=used), tmp_path / "backup", print, with_key=True)
+    own = tmp_path / "elsewhere" / "secrets.key"
+    own.parent.mkdir()
+    other = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n"
+    own.write_text(other)
+    own.chmod(0o600)
+    with pytest.raises(Refused, match="is another key than the backup's"):
+        restored(tmp_path / "backup", own.parent)
+    assert own.read_text() == other
+    assert not (own.parent / "quartet.sqlite").exists()
+    own.write_text("# the same key\n" + (used / "secrets.key").read_text())
+    restored(tmp_path / "backup", own.parent)
+    assert own.read_text().startswith("# the same key\n")
+
+
+def test_files_in_a_directory_made_beforehand_are_private(used: Path, tmp_path: Path) -> None:
+    """Whatever the umask of whoever starts a server or a command."""
+    data, before = tmp_path / "made", os.umask(0o022)
+    try:
+        data.mkdir(mode=0o755)
+        with serving(data):
+            assert open_to_others(data) == []
+        succeeded(admin(used, "backup", str(tmp_path / "backup")))
+        (tmp_path / "elsewhere").mkdir(mode=0o755)
+        succeeded(admin(tmp_path / "elsewhere", "restore", str(tmp_path / "backup")))
+        succeeded(admin(tmp_path / "elsewhere", "list-users"))
+    finally:
+        os.umask(before)
+    assert open_to_others(tmp_path / "elsewhere") == []
+
+
+def open_to_others(data: Path) -> list[Path]:
+    found = [path for path in data.rglob("*") if path.stat().st_mode & 0o077]
+    assert (data / "quartet.sqlite").exists()
+    return found
+
+
+def test_uploads_of_a_server_that_was_killed_are_swept(used: Path) -> None:
+    before = used / "objects" / "files" / f"{uuid.uuid4()}#1"
+    before.write_bytes(b"the first half")
+    os.utime(before, (1_000_000_000, 1_000_000_000))
+    with serving(used):
+        deadline = time.monotonic() + 20
+        while before.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    assert found(used) == []
+
+
+def test_a_sweep_leaves_what_is_whole_or_being_written(tmp_path: Path) -> None:
+    folder = tmp_path / "objects" / "files"
+    folder.mkdir(parents=True)
+    for name, at in (("whole", 1), ("old#1", 1), ("old#22", 999), ("new#1", 1000)):
+        (folder / name).write_bytes(b"")
+        os.utime(folder / name, (at, at))
+    (folder / "link#1").symlink_to("whole")
+    sweep(tmp_path, 1000)
+    assert sorted(path.name for path in folder.iterdir()) == ["link#1", "new#1", "whole"]
 
 
 def test_a_backup_beside_a_busy_server_is_of_one_moment(tmp_path: Path) -> None:
@@ -484,10 +916,26 @@ if postgres_answers():
             fill(server)
             succeeded(admin(data, "backup", str(target), "--with-key", given=given[0]))
             assert succeeded(admin(data, "check", given=given[0])) == "All is well.\n"
-        assert "is not empty" in refused(admin(data, "restore", str(target), given=given[0]))
+            (file,) = data.glob("objects/files/*")
+            file.rename(tmp_path / "aside")
+            path = file.relative_to(data)
+            less = admin(data, "backup", str(tmp_path / "less"), given=given[0])
+            assert f"not there any more: {path} (picture.txt)" in succeeded(less)
+            lost = admin(data, "check", given=given[0])
+            assert refused(lost) == f"{path} (picture.txt) is missing\n"
+        with administrator() as connection:
+            name = databases[0].encode()
+            connection.execute(b"ALTER DATABASE " + name + b" RENAME TO " + name + b"_aside")
+            connection.execute(b"CREATE DATABASE " + name)
+            databases.append(f"{databases[0]}_aside")
+        said = refused(admin(data, "restore", str(target), given=given[0]))
+        assert f"{data}/objects is not empty" in said
+        assert not file.exists(), "nothing was written"
         elsewhere = tmp_path / "elsewhere"
         assert "names another database" in refused(admin(elsewhere, "restore", str(target)))
         succeeded(admin(elsewhere, "restore", str(target), given=given[1]))
+        said = refused(admin(tmp_path / "more", "restore", str(target), given=given[1]))
+        assert "the database is not empty" in said
         assert succeeded(admin(elsewhere, "check", given=given[1])) == "All is well.\n"
         still_works(elsewhere, **given[1])
 
