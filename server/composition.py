@@ -20,11 +20,8 @@ from domain.brought_mcp import BroughtMcp
 from domain.drafting import Drafting
 from domain.errors import Forbidden
 from domain.files import Files
-from domain.identity.destinations import Destinations
-from domain.identity.policy import IdentityPolicy
 from domain.identity.upstream import UpstreamPolicy
 from domain.identity.upstream_providers import read_providers
-from domain.identity.wechat import WeChatPolicy
 from domain.jaeger import JaegerGate
 from domain.knowledge.assembly import assemble as assemble_knowledge
 from domain.mcp import McpServers
@@ -57,25 +54,33 @@ from domain.turn.toolset import NAMES as TURN_TOOLS
 from domain.versions import Versions
 from domain.workspaces import Workspaces
 from gateways.documents.parser import Parser
-from gateways.embedding.embedder import Embedder
-from gateways.embedding.minilm import MiniLM
-from gateways.embedding.openai_compatible import RemoteEmbedder
 from gateways.github import Releases, Trees
-from gateways.mail import Mail, SmtpServer
 from gateways.mcp import McpClient
 from gateways.mcp_stdio import Stdio
 from gateways.models.script import ScriptModel
 from gateways.models.smollm2 import SmolLM2
 from gateways.outbound import Outbound
-from gateways.sandbox.confining import SandboxLimits
 from gateways.sandbox.sandboxes import Sandboxes
 from gateways.search import WebSearch
 from gateways.secretbox import SecretBox, load_keys
 from gateways.webpage import WebPages
-from gateways.wechat import WeChatApp
-from gateways.workflows import JobsPlace, Workflows
+from gateways.workflows import Workflows
 from server import app, metrics, portal
 from server.app import GENERATED, Application
+from server.configured import (
+    configured,
+    destinations_of,
+    embedder_of,
+    jobs_of,
+    mail_of,
+    own_origins,
+    policy_of,
+    rates_of,
+    sandboxes_of,
+    tracing_of,
+    wakeups_of,
+    wechat_of,
+)
 from server.lane.access import Door
 from server.lane.contract import Contract
 from server.lane.cookies import Cookies
@@ -84,7 +89,6 @@ from server.lane.idempotency import Idempotency
 from server.lane.leases import Leases
 from server.lane.operation import Around
 from server.lane.origin import Proxies
-from server.lane.rates import Rates
 from server.lane.replies import Drain
 from server.login_pages import LoginPages
 from server.settings import Settings
@@ -106,11 +110,10 @@ from storage.skill_files import SkillFiles
 from storage.skills import SkillStore
 from storage.vectors import Vectors
 from storage.versions import VersionStore
-from storage.wakeups import OneProcess, Polling, RedisWakeups, Wakeups
 from storage.workspace_files import WorkspaceFiles
 
 if TYPE_CHECKING:
-    from server.tracing import Tracing
+    pass
 
 
 logger = logging.getLogger("quartet.server")
@@ -146,107 +149,6 @@ class Started(msgspec.Struct):
     stopping: Callable[[], None]
     close: Callable[[], Awaitable[None]]
     admin_password: str | None
-
-
-def policy_of(settings: Settings) -> IdentityPolicy:
-    """The settings that accounts are governed by."""
-    return IdentityPolicy(
-        **{
-            name: getattr(settings, name)
-            for name in IdentityPolicy.__struct_fields__
-            if name in Settings.model_fields
-        },
-        mode=settings.auth_mode,
-    )
-
-
-def wechat_of(settings: Settings) -> WeChatPolicy:
-    """WeChat's application, where its id and secret and the frontend that gets tokens are named."""
-    secret = settings.wechat_app_secret
-    if not (settings.wechat_app_id and secret and settings.wechat_frontend_url):
-        return WeChatPolicy()
-    app = WeChatApp(
-        settings.wechat_app_id,
-        secret.get_secret_value(),
-        settings.wechat_authorize_url,
-        settings.wechat_api_url,
-    )
-    return WeChatPolicy(app, settings.wechat_frontend_url, settings.entry_url)
-
-
-def mail_of(settings: Settings) -> Mail:
-    """SMTP when it is configured, else the data directory's outbox."""
-    server = None
-    if settings.smtp_host:
-        password = settings.smtp_password
-        server = SmtpServer(
-            host=settings.smtp_host,
-            port=settings.smtp_port,
-            username=settings.smtp_username,
-            password=password.get_secret_value() if password else "",
-            starttls=settings.smtp_starttls,
-        )
-    return Mail(settings.mail_from, settings.data / "outbox", server)
-
-
-def embedder_of(settings: Settings, outbound: Outbound) -> Embedder:
-    """The operator's embedding server where one is named, else the embedded model."""
-    if not settings.embedding_url:
-        return MiniLM()
-    key = settings.embedding_key
-    return RemoteEmbedder(
-        outbound,
-        settings.embedding_url,
-        settings.embedding_model,
-        settings.embedding_dimensions,
-        key.get_secret_value() if key else "",
-    )
-
-
-def wakeups_of(settings: Settings) -> Wakeups:
-    """Redis between processes; polling without it; none where one process is alone."""
-    if settings.embedded:
-        return OneProcess()
-    if not settings.redis_url:
-        return Polling()
-    return RedisWakeups(settings.redis_url)
-
-
-def tracing_of(settings: Settings) -> "Tracing | None":
-    """Traces, where a collector is named; OpenTelemetry is not imported otherwise."""
-    if not settings.otlp_endpoint:
-        return None
-    from server.tracing import Tracing
-
-    return Tracing(settings.otlp_endpoint)
-
-
-def own_origins(settings: Settings) -> frozenset[str]:
-    """The origins of the server's own pages: PUBLIC_URL, or every name that this machine's
-    browsers have for the listening address."""
-    if settings.public_url:
-        return frozenset({settings.base_url})
-    hosts = {settings.host}
-    if settings.host in ("127.0.0.1", "0.0.0.0", "::1", "::", "localhost"):  # noqa: S104
-        hosts |= {"127.0.0.1", "localhost", "[::1]"}
-    return frozenset(
-        f"http://{host}:{port}"
-        for host in hosts
-        for port in (settings.port, settings.assistant_port)
-    )
-
-
-def destinations_of(settings: Settings) -> Destinations:
-    """Where logging in may lead to."""
-    return Destinations(settings.login_next, settings.root_path.rstrip("/"))
-
-
-def configured(value: str) -> bytes:
-    """A setting that is JSON, or the path of a file that holds it. Raises OSError."""
-    text = value.strip()
-    if not text or text[0] in "[{":
-        return text.encode()
-    return Path(text).read_bytes()
 
 
 async def start(settings: Settings) -> Started:
@@ -372,17 +274,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack) -> Star
         quartet=quartet,
         door=door,
         proxies=proxies,
-        rates=Rates(
-            {
-                "login": settings.login_rate,
-                "send_code": settings.send_code_rate,
-                "chat": settings.chat_rate,
-                "read": settings.read_rate,
-                "write": settings.write_rate,
-                "open_chat": settings.open_chat_rate,
-            },
-            settings.redis_url,
-        ),
+        rates=rates_of(settings),
         leases=leases,
         idempotency=idempotency,
         drain=drain,
@@ -545,18 +437,7 @@ def _quartet(
     )
     root = settings.data / "workspaces"
     workspaces = Workspaces(agents, WorkspaceFiles(root), base_url=settings.base_url)
-    sandboxes = Sandboxes(
-        root,
-        SandboxLimits(
-            memory_bytes=settings.sandbox_memory,
-            disk_bytes=settings.sandbox_disk,
-            processes=settings.sandbox_processes,
-            idle_s=settings.sandbox_idle_s,
-        ),
-        connect=partial(outbound.connect, "sandbox") if settings.sandbox_network else None,
-        most=settings.sandboxes,
-        most_held=settings.sandboxes_per_user,
-    )
+    sandboxes = sandboxes_of(settings, root, outbound)
     stack.push_async_callback(sandboxes.close_all)
     shop = workshop(
         database,
@@ -570,8 +451,7 @@ def _quartet(
     )
     agents.on_deleted(workspaces.erase_agent)
     process_id = ALONE if settings.embedded else str(uuid.uuid4())
-    place = JobsPlace.beside(settings.data) if settings.embedded else JobsPlace(_jobs_url(settings))
-    workflows = Workflows(place, process_id)
+    workflows = Workflows(jobs_of(settings), process_id)
     embedder = embedder_of(settings, outbound)
     stack.push_async_callback(embedder.close)
     parser = Parser()
@@ -703,8 +583,3 @@ def _pages(
         ),
     )
     return {**made, **login.pages()}
-
-
-def _jobs_url(settings: Settings) -> str:
-    """SQLAlchemy's spelling of the PostgreSQL URL, with the driver that is installed."""
-    return "postgresql+psycopg://" + settings.database_url.partition("://")[2]

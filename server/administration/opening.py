@@ -67,7 +67,7 @@ async def reading(settings: Settings) -> AsyncIterator[Database]:
 async def writing(settings: Settings) -> AsyncIterator[Parts]:
     """The database, brought up to date, and the accounts over it."""
     from domain.accounts import accounts
-    from server.composition import mail_of, policy_of, wakeups_of
+    from server.configured import mail_of, policy_of, wakeups_of
 
     present(settings)
     async with contextlib.AsyncExitStack() as stack:

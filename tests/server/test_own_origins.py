@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.composition import own_origins
+from server.configured import own_origins
 from server.settings import Settings
 
 
