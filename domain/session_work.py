@@ -6,7 +6,7 @@ path below it name a file.
 """
 
 import mimetypes
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Annotated, Any
@@ -455,25 +455,8 @@ class _Hands:
         return Result(text or "No file matches.", {"content": text})
 
     async def search(self, wanted: SearchFiles) -> Result:
-        words, room = wanted.query.lower(), SEARCHED_MAX
-        results: list[dict[str, str]] = []
-        for entry in await self._entries("*"):
-            room -= entry.size
-            if room < 0 or len(results) >= self._max_results:
-                break
-            with suppress(ToolFailed):
-                lines = (await self._text(entry.path)).splitlines()
-                results += [
-                    {
-                        "title": entry.path,
-                        "link": f"{WORKSPACE}/{entry.path}:{number}",
-                        "snippet": line.strip()[:LINE_MAX],
-                    }
-                    for number, line in enumerate(lines, 1)
-                    if words in line.lower()
-                ][: self._max_results - len(results)]
-        text = "\n".join(f"{one['link']}: {one['snippet']}" for one in results)
-        return Result(text or "Nothing was found.", {"results": results})
+        entries = await self._entries("*")
+        return await searched(entries, self._text, wanted.query, self._max_results, f"{WORKSPACE}/")
 
     async def _sandbox(self) -> Sandbox:
         return await self._work.sandbox(self._owner_id, self._session_id)
@@ -548,3 +531,33 @@ def described(file: File, filepath: str = "") -> dict[str, Any]:
         "mime_type": file.media_type,
         "size": file.size,
     }
+
+
+async def searched(
+    entries: Sequence[Entry],
+    text_of: Callable[[str], Awaitable[str]],
+    query: str,
+    most: int,
+    root: str = "",
+) -> Result:
+    """At most so many lines of files that hold a text, whatever its case; of the files so many as
+    have SEARCHED_MAX bytes together. `text_of` raises ToolFailed for a file that is left out."""
+    words, room = query.lower(), SEARCHED_MAX
+    results: list[dict[str, str]] = []
+    for entry in entries:
+        room -= entry.size
+        if room < 0 or len(results) >= most:
+            break
+        with suppress(ToolFailed):
+            lines = (await text_of(entry.path)).splitlines()
+            results += [
+                {
+                    "title": entry.path,
+                    "link": f"{root}{entry.path}:{number}",
+                    "snippet": line.strip()[:LINE_MAX],
+                }
+                for number, line in enumerate(lines, 1)
+                if words in line.lower()
+            ][: most - len(results)]
+    text = "\n".join(f"{one['link']}: {one['snippet']}" for one in results)
+    return Result(text or "Nothing was found.", {"results": results})

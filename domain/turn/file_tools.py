@@ -12,13 +12,12 @@ from fnmatch import fnmatch
 import msgspec
 
 from domain.session_work import (
-    LINE_MAX,
     READ_MAX,
-    SEARCHED_MAX,
     FindFiles,
     ReadFile,
     SearchFiles,
     WriteFile,
+    searched,
 )
 from domain.tools import Result, Run, Tool, ToolFailed
 from storage.workspace_files import (
@@ -94,25 +93,7 @@ class _Hands:
         return Result(text or "No file matches.", {"content": text})
 
     async def search(self, wanted: SearchFiles) -> Result:
-        words, room = wanted.query.lower(), SEARCHED_MAX
-        results: list[dict[str, str]] = []
-        for entry in await self._entries("*"):
-            room -= entry.size
-            if room < 0 or len(results) >= FOUND_MAX:
-                break
-            with suppress(ToolFailed):
-                lines = (await self._text(entry.path)).splitlines()
-                results += [
-                    {
-                        "title": entry.path,
-                        "link": f"{entry.path}:{number}",
-                        "snippet": line.strip()[:LINE_MAX],
-                    }
-                    for number, line in enumerate(lines, 1)
-                    if words in line.lower()
-                ][: FOUND_MAX - len(results)]
-        text = "\n".join(f"{one['link']}: {one['snippet']}" for one in results)
-        return Result(text or "Nothing was found.", {"results": results})
+        return await searched(await self._entries("*"), self._text, wanted.query, FOUND_MAX)
 
     async def _make_room(self, size: int) -> None:
         """Make the workspace, unless the account's files with the agent are too many."""
