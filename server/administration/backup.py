@@ -143,6 +143,8 @@ def restore(settings: Settings, source: Path, say: Callable[[str], None]) -> Man
             if name in manifest.folders:
                 target.mkdir(mode=0o700, parents=True, exist_ok=True)
                 copying.folder(source / name, target, name)
+        if set(copying.files) != {file for file in manifest.files if "/" in file.path}:
+            raise Refused(f"{source} changed while it was restored: begin anew elsewhere")
         if settings.embedded:
             for name in (JOBS, ROWS[True]):
                 if (source / name).exists():

@@ -58,8 +58,7 @@ class Copying:
     """Copies folders and collects what was in them, by paths with `/`, in the order of the names.
 
     `ignored` are paths of files that are no part of it. `executables` are the paths of files that
-    the copies are executable of; None leaves it to the files' own mode. With `hard_links` files
-    may have further names.
+    the copies are executable of; None leaves it to the files' own mode.
     """
 
     def __init__(
@@ -67,14 +66,12 @@ class Copying:
         *,
         ignored: re.Pattern[str] | None = None,
         executables: Container[str] | None = None,
-        hard_links: bool = False,
     ) -> None:
         self.files: list[File] = []
         self.folders: list[str] = []
         self.left_out: list[LeftOut] = []
         self._ignored = ignored
         self._executables = executables
-        self._hard_links = hard_links
 
     def folder(self, source: Path, target: Path | None, path: str = "") -> None:
         """Copy what is in a folder into one that is there, or only look at it where `target` is
@@ -127,7 +124,7 @@ class Copying:
     def _file(self, name: str, here: int, there: int | None, path: str) -> None:
         with _opened(name, _FILE, here) as source:
             told = os.fstat(source)
-            _check_kind(told, hard_links=self._hard_links)
+            _check_kind(told)
             if self._executables is None:
                 executable = bool(told.st_mode & stat.S_IXUSR)
             else:
@@ -194,16 +191,16 @@ def _stat(name: str, parent: int) -> os.stat_result:
     with _reading():
         told = os.stat(name, dir_fd=parent, follow_symlinks=False)
     if not stat.S_ISDIR(told.st_mode):
-        _check_kind(told, hard_links=True)
+        _check_kind(told)
     return told
 
 
-def _check_kind(told: os.stat_result, *, hard_links: bool) -> None:
+def _check_kind(told: os.stat_result) -> None:
     if stat.S_ISLNK(told.st_mode):
         raise _Unusable("a link")
     if not stat.S_ISREG(told.st_mode):
         raise _Unusable("no regular file")
-    if told.st_nlink != 1 and not hard_links:
+    if told.st_nlink != 1:
         raise _Unusable("a file with a second name")
 
 

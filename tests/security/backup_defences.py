@@ -24,7 +24,7 @@ COPYING = "server.administration.copying"
 _LOOSE = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def _anything(told: os.stat_result, *, hard_links: bool) -> None:
+def _anything(told: os.stat_result) -> None:
     """One kind is as good as another."""
 
 

@@ -30,6 +30,7 @@ from domain import mcp
 from domain.platform import config
 from domain.platform import mcp as platform_mcp
 from gateways.secretbox import SecretBox, load_keys
+from server.administration import backup as backups
 from server.administration import copying, integrity
 from server.administration.backup import Manifest, back_up, read_manifest, restore
 from server.administration.integrity import findings
@@ -503,7 +504,7 @@ def test_a_backup_without_the_key_holds_no_secret(used: Path, tmp_path: Path) ->
     key = (used / "secrets.key").read_text().strip()
     (key_id,) = sealed(used)
     assert key_id in told
-    for path in target.rglob("*"):
+    for path in (path for path in target.rglob("*") if path.is_file()):
         content = path.read_bytes()
         assert key.encode() not in content, path
         assert KEY.encode() not in content, path
@@ -856,6 +857,23 @@ def test_a_sweep_leaves_what_is_whole_or_being_written(tmp_path: Path) -> None:
     (folder / "link#1").symlink_to("whole")
     sweep(tmp_path, 1000)
     assert sorted(path.name for path in folder.iterdir()) == ["link#1", "new#1", "whole"]
+
+
+def test_a_backup_that_changes_while_it_is_restored_is_refused(
+    work: Path, used: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backed_up(used, tmp_path / "backup")
+    read = backups.read_manifest
+
+    def reading_then_changed(source: Path) -> Manifest:
+        manifest = read(source)
+        (source / work.relative_to(used) / "kept.txt").write_bytes(b"other")
+        return manifest
+
+    monkeypatch.setattr(backups, "read_manifest", reading_then_changed)
+    with pytest.raises(Refused, match="changed while it was restored"):
+        restored(tmp_path / "backup", tmp_path / "elsewhere")
+    assert not (tmp_path / "elsewhere" / "quartet.sqlite").exists()
 
 
 def test_a_backup_beside_a_busy_server_is_of_one_moment(tmp_path: Path) -> None:
