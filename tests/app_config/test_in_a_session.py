@@ -92,7 +92,7 @@ def test_a_run_that_waited_calls_what_its_account_wants_now(tmp_path: Path) -> N
         path, off = {"server_name": "docs"}, {"enabled": False}
         assert ann.client.call("user_tools_update_mcp_enabled", path=path, body=off).success
         [unwanted] = said(world, ann, waiting[ann], "yes")
-        assert list(unwanted["content"]) == ["error"]
+        assert list(unwanted["content"]) == ["result", "error"]
         [counted] = called(world, bob, [{"call": "count", "args": {}}])
         assert counted["content"] == {"result": "0"}, "the server was not asked"
         [added] = said(world, bob, waiting[bob], "yes")

@@ -235,8 +235,7 @@ async def a_skill_that_asks(place: Place) -> AsyncIterator[tuple[RunSkill, str]]
             work,
             work._workspaces,
             work._sandboxes,
-            place.quartet.platform.mcp,
-            place.quartet.platform.a2a,
+            place.quartet.platform.tools,
         )
         try:
             tools = {tool.name: tool for tool in await runtime.tools(caller.user_id, session)}

@@ -269,7 +269,7 @@ async def test_skills_of_servers_and_agents(shop: Shop, there: Place, admin: Acc
     assert "hi" in echoed["content"]["skill_result"]
     assert "needs a message" in silent["content"]["error"]
     assert "no tool no" in missing["content"]["error"]
-    assert [list(one["content"]) for one in unwanted] == [["error"]] * 4
+    assert [list(one["content"]) for one in unwanted] == [["skill_result", "error"]] * 4
     assert "no tool add" in unwanted[0]["content"]["error"]
     assert "no agent" in unwanted[1]["content"]["error"]
     assert [one["content"] for one in his[:2]] == [added["content"], echoed["content"]]
