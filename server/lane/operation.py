@@ -432,9 +432,13 @@ class Operation:
         raw: bytes,
     ) -> None:
         """The handler's effect at most once per Idempotency-Key (rules, "Idempotency")."""
+        holder = caller.user_id
+        if caller.via == "none":
+            # Strangers share an account, and none is told what another did.
+            holder += f"@{network(origin_of(scope, headers, self._around.proxies).address)}"
         record = Key.of(
             key,
-            caller.user_id,
+            holder,
             self.operation_id,
             scope,
             raw or forms.digest(values.get("body")),

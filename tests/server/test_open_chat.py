@@ -87,6 +87,26 @@ def test_a_banned_account_shuts_what_it_opened(tmp_path: Path) -> None:
         assert ask(stream, "POST", asked("x")).status == 200
 
 
+def test_strangers_have_keys_of_their_own(tmp_path: Path) -> None:
+    """An `Idempotency-Key` repeats an answer to the address that it was given to."""
+    given = {
+        "SAGE_OPEN_CHAT": "true",
+        "DEFAULT_PROVIDER": "embedded/script",
+        "TRUSTED_PROXIES": "127.0.0.1",
+    }
+    with serving(tmp_path / "data", given=given) as server:
+
+        def sessions(address: str) -> set[str]:
+            headers = {"Idempotency-Key": "1", "X-Forwarded-For": address}
+            answer = ask(f"{server.url}/api/stream", "POST", asked("my secret"), headers)
+            return {line["session_id"] for line in said(answer)}
+
+        first = sessions("198.51.100.1")
+        assert len(first) == 1
+        assert sessions("198.51.100.1") == first
+        assert not sessions("198.51.100.2") & first
+
+
 def test_a_page_of_another_site_is_no_stranger(tmp_path: Path) -> None:
     given = {"SAGE_OPEN_CHAT": "true", "DEFAULT_PROVIDER": "embedded/script"}
     with serving(tmp_path / "data", given=given) as server:
