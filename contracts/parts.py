@@ -92,8 +92,8 @@ class World(ABC):
         """Name of an id in a path or a body → what makes a thing of the account's own for it."""
 
     def granted(self, account: Account) -> Client:
-        """Holds what the account granted to an OAuth2 client, where the contract has that."""
-        raise NotImplementedError
+        """Holds what the account granted to an OAuth2 client, where the contract has those."""
+        raise LookupError("nothing of this contract is for OAuth2 clients")
 
     def login(self, username: str, password: str) -> Account:
         """Log in. Raises AssertionError when that fails."""

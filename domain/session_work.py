@@ -8,6 +8,7 @@ path below it name a file.
 import mimetypes
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
@@ -462,8 +463,6 @@ class _Hands:
         return await self._work.sandbox(self._owner_id, self._session_id)
 
     async def _entries(self, pattern: str) -> list[Entry]:
-        from fnmatch import fnmatch
-
         listed = await self._workspaces.list(_place(self._owner_id, self._session_id))
         return [one for one in listed if not one.is_directory and fnmatch(one.path, pattern)]
 

@@ -41,11 +41,6 @@ def mask(secret: str) -> str:
     return MASK + (secret[-4:] if len(secret) >= 8 else "")
 
 
-def is_mask(text: str, secret: str) -> bool:
-    """Whether a write sends back what was shown of `secret`, and so means to keep it."""
-    return text == mask(secret)
-
-
 def parse_key(text: str) -> bytes:
     """Raises ValueError for anything but 32 bytes, and for keys that nobody drew at random."""
     text = text.strip()

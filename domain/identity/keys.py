@@ -1,10 +1,5 @@
 """The key that signs access tokens."""
 
-import os
-import secrets
-from contextlib import suppress
-from pathlib import Path
-
 KEY_BYTES = 32
 
 _WEAK = frozenset(
@@ -43,25 +38,3 @@ def refuse_weak(key: bytes) -> bytes:
             "the signing key is a well-known or repeated text; delete it to get a new one"
         )
     return key
-
-
-def load_or_create_key(path: Path) -> bytes:
-    """The key in a file; a new random one is written there first if the file does not exist.
-
-    A key that we make is 64 hex digits, readable by the owner alone. Of two processes that start
-    together one wins, and both use its key. Raises WeakKey, OSError.
-    """
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(secrets.token_hex(KEY_BYTES).encode())
-                file.flush()
-                os.fsync(file.fileno())
-            with suppress(FileExistsError):  # another process was first: its key holds
-                os.link(draft, path)
-        finally:
-            draft.unlink(missing_ok=True)
-    return refuse_weak(path.read_bytes().strip())

@@ -360,5 +360,3 @@ READERS: Mapping[str, Callable[[Path], Iterator[str]]] = {
     ".json": text,
     ".eml": mail,
 }
-QUESTION_SUFFIXES = frozenset({".csv", ".xls", ".xlsx"})
-"""The formats that a base of questions and answers takes."""

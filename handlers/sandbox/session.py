@@ -6,8 +6,6 @@ from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
-
 from domain.caller import Caller
 from domain.errors import Unauthenticated, Unusable
 from domain.quartet import Quartet
@@ -34,8 +32,6 @@ STATUSES = {
     "paused": "waiting",
 }
 """By the state of a session's latest run, as long as that has not ended: the session's status."""
-
-_encode = msgspec.json.Encoder().encode
 
 
 async def create(quartet: Quartet, caller: Caller) -> models.CreateSessionResponse:

@@ -18,7 +18,6 @@ from server.lane.parameters import CONVERT, parse_query
 from server.lane.refusals import Refusal
 from server.lane.schemas import Schemas, Violation
 
-MULTIPART = b"multipart/form-data"
 URLENCODED = b"application/x-www-form-urlencoded"
 _FIELDS_MAX = 100
 _FIELD_MAX = 1024 * 1024
